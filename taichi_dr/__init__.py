@@ -1,0 +1,1 @@
+"""taichi_dr: a differentiable mesh renderer that runs wherever Taichi runs."""

@@ -1,0 +1,291 @@
+"""Array types by name, where arrays come from, and the frames that all of them are in.
+
+Frames, stated here once:
+    World   right-handed, y up, any unit of length. Faces are counter-clockwise seen from outside.
+    Camera  axes right, up, forward (unit vectors in world space). Depth is the distance along forward.
+    Screen  x right, y up, square pixels; the image's SHORTER side spans [-1, 1]; z is depth, positive in front.
+    Image   (B, H, W) of RGBA in [0, 1], linear color, row 0 on top. Pixel (row i, column j) has its center at
+            x = (2 j + 1 - W) / min(H, W),   y = (H - 1 - 2 i) / min(H, W).
+    Batch   a leading axis; an array whose leading axis is 1 serves every view of a batch.
+Angles are in degrees at the public face and in radians inside.
+"""
+
+import sys
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+import taichi as ti
+from taichi.lang import impl
+
+from . import runtime
+
+vec2, vec3, vec4, ivec3 = ti.math.vec2, ti.math.vec3, ti.math.vec4, ti.math.ivec3
+Array = ti.Ndarray
+
+# Kernel argument types. needs_grad=False: adjoints take x.grad as an argument of its own, so that a kernel
+# compiles once whether or not its arrays carry gradients.
+Points = ti.types.ndarray(dtype=vec3, ndim=2, needs_grad=False)  # (B, V): positions, normals or colors per vertex
+Texels = ti.types.ndarray(dtype=vec3, needs_grad=False)  # (F, R, R) or (B, F, R, R)
+Vectors = ti.types.ndarray(dtype=vec3, needs_grad=False)  # () or (B,): one vector for all views, or one each
+Faces = ti.types.ndarray(dtype=ivec3, ndim=1, needs_grad=False)  # (F,)
+Image = ti.types.ndarray(dtype=vec4, ndim=3, needs_grad=False)  # (B, H, W)
+Floats = ti.types.ndarray(dtype=float, ndim=1, needs_grad=False)  # (N,)
+Ints = ti.types.ndarray(dtype=ti.i32, ndim=1, needs_grad=False)  # (N,)
+Scalar = ti.types.ndarray(dtype=float, ndim=0, needs_grad=False)  # ()
+
+_VECTORS = {2: vec2, 3: vec3, 4: vec4}
+_INT_VECTORS = {2: ti.math.ivec2, 3: ivec3, 4: ti.math.ivec4}
+
+
+def array(data: Any, dtype: Any = None) -> Array:
+    """A Taichi array with the values of `data` and, for floats, a zero gradient.
+
+    Args:
+        data: anything NumPy takes. A last axis of 2, 3 or 4 becomes vector elements: (V, 3) gives (V,) of vec3.
+        dtype: a NumPy dtype to convert to first. Floats become the precision of `init`, integers i32.
+
+    Returns:
+        An ndarray on the device, `.grad` beside it where it holds floats.
+
+    Raises:
+        ValueError: values that are neither integers nor floats, or an axis of length zero.
+    """
+    runtime.ensure_started()
+    values = np.asarray(data) if dtype is None else np.asarray(data, dtype=dtype)
+    if values.dtype.kind not in "fiu":
+        raise ValueError(f"data: expected integers or floats, got dtype {values.dtype}; convert it with .astype(float)")
+    if 0 in values.shape:
+        raise ValueError(f"data: expected at least one element, got shape {values.shape}")
+    is_float = values.dtype.kind == "f"
+    is_vector = values.ndim > 0 and values.shape[-1] in _VECTORS
+    element: Any = (float if is_float else int) if not is_vector else (_VECTORS if is_float else _INT_VECTORS)[values.shape[-1]]
+    if element in (float, int):
+        element = impl.get_runtime().default_fp if is_float else ti.i32
+    # Not from the pool: an array of the user's keeps its identity and its values for as long as it lives.
+    out = ti.ndarray(element, values.shape[:-1] if is_vector else values.shape, needs_grad=is_float)
+    write(out, values)
+    return out
+
+
+def scalar(value: float = 0.0) -> Array:
+    """A 0-D array with a gradient, for a loss."""
+    return array(np.float64(value))
+
+
+def write(out: Array, values: np.ndarray) -> None:
+    """Copy NumPy `values` of the array's full shape into `out`, outside of any tape."""
+    with unrecorded():
+        out.from_numpy(np.asarray(values, dtype=_numpy_dtype(out), order="C"))
+
+
+def read(x: Array) -> np.ndarray:
+    """The values of `x` as a NumPy array, outside of any tape."""
+    with unrecorded():
+        return x.to_numpy()
+
+
+def zero(x: Array) -> None:
+    """Fill with zeros, also over NaN."""
+    with unrecorded():
+        if impl.current_cfg().arch in (ti.x64, ti.cuda):
+            # A plain memory fill; Ndarray.fill compiles a kernel on every call where elements are vectors.
+            impl.get_runtime().prog.fill_uint(x.arr, 0)
+        else:
+            _zero_kernel(x)
+
+
+@ti.kernel
+def _zero_kernel(x: ti.types.ndarray(needs_grad=False)):
+    for I in ti.grouped(x):
+        x[I] = ti.zero(x[I])
+
+
+class unrecorded:
+    """Within it Taichi's tapes record nothing: for work that is no step of the computation."""
+
+    def __enter__(self) -> None:
+        self._runtime = impl.get_runtime()
+        self._before = self._runtime.grad_replaced
+        self._runtime.grad_replaced = True
+
+    def __exit__(self, *_: object) -> None:
+        self._runtime.grad_replaced = self._before
+
+
+# --- The pool ---------------------------------------------------------------------------------------------------
+
+
+class _Pool:
+    """Arrays by type and shape; one that nobody else holds any more is handed out again."""
+
+    keep_bytes = 256 << 20  # arrays that nobody holds are freed beyond this, the longest unused first
+
+    def __init__(self) -> None:
+        self.owner: Any = None
+        self.arrays: OrderedDict[tuple, list[Array]] = OrderedDict()
+
+    def take(self, element: Any, shape: tuple[int, ...], needs_grad: bool) -> Array:
+        if self.owner is not impl.get_runtime():  # after a new init the old arrays are dead
+            self.owner, self.arrays = impl.get_runtime(), OrderedDict()
+        key = (element, shape, needs_grad)
+        bucket = self.arrays.setdefault(key, [])
+        self.arrays.move_to_end(key)
+        for k in range(len(bucket)):
+            if _is_free(bucket, k):
+                return bucket[k]
+        self._trim()
+        fresh = ti.ndarray(element, shape, needs_grad=needs_grad)
+        bucket.append(fresh)
+        return fresh
+
+    def _trim(self) -> None:
+        free = [(bucket, k) for bucket in self.arrays.values() for k in range(len(bucket)) if _is_free(bucket, k)]
+        excess = sum(_bytes(bucket[k]) for bucket, k in free) - self.keep_bytes
+        doomed: dict[int, tuple[list[Array], set[int]]] = {}
+        for bucket, k in free:
+            if excess <= 0:
+                break
+            excess -= _bytes(bucket[k])
+            doomed.setdefault(id(bucket), (bucket, set()))[1].add(k)
+        for bucket, indices in doomed.values():
+            bucket[:] = [x for k, x in enumerate(bucket) if k not in indices]
+
+
+def _references(bucket: list[Array], k: int) -> tuple[int, int]:
+    x = bucket[k]
+    return sys.getrefcount(x), (sys.getrefcount(x.grad) if x.grad is not None else 0)
+
+
+def _is_free(bucket: list[Array], k: int) -> bool:
+    of_array, of_grad = _references(bucket, k)
+    return of_array <= _UNHELD[0] and of_grad <= _UNHELD[1]
+
+
+class _Sample:
+    """Counts what the pool itself holds of an array, whatever the Python version counts."""
+
+    def __init__(self, grad: Any) -> None:
+        self.grad = grad
+
+
+_UNHELD = _references([_Sample(_Sample(None))], 0)  # type: ignore[list-item]
+_pool = _Pool()
+
+
+def empty(element: Any, shape: int | tuple[int, ...], *, needs_grad: bool = False) -> Array:
+    """An array from the pool, its values undefined; with a plain `ti.ad.Tape` open, its gradient is zero.
+
+    Args:
+        element: `float`, `int`, or a vector type such as `vec3`.
+        shape: shape over the elements, each axis at least 1.
+        needs_grad: with a gradient array beside it.
+    """
+    runtime.ensure_started()
+    if element is float:
+        element = impl.get_runtime().default_fp
+    elif element is int:
+        element = ti.i32
+    out = _pool.take(element, (shape,) if isinstance(shape, int) else tuple(shape), needs_grad)
+    if needs_grad and impl.get_runtime().target_tape is not None:
+        zero(out.grad)
+    return out
+
+
+def capacity(n: int) -> int:
+    """The next power of two: lists whose length changes a little from step to step then share one array."""
+    return 1 << max(6, (n - 1).bit_length())
+
+
+def _bytes(x: Array) -> int:
+    components = int(np.prod(x.element_shape, dtype=np.int64)) if x.element_shape else 1
+    return int(np.prod(x.shape, dtype=np.int64)) * components * _numpy_dtype(x).itemsize * (1 if x.grad is None else 2)
+
+
+def _numpy_dtype(x: Array) -> np.dtype:
+    return np.dtype(ti.lang.util.to_numpy_type(x.dtype))
+
+
+# --- Checks -----------------------------------------------------------------------------------------------------
+
+
+def expect(name: str, x: Any, element: int | tuple[int, ...], ndims: int | tuple[int, ...], meaning: str) -> None:
+    """Raise a ValueError unless `x` is a Taichi array with elements of `element` components and `ndims` axes.
+
+    Args:
+        name: the argument's name, for the message.
+        x: what came.
+        element: components per element: 1 for numbers, 2, 3 or 4 for vectors.
+        ndims: the numbers of axes allowed.
+        meaning: the shape in words, such as "(B, V) of vec3".
+    """
+    fix = f"make it with dr.array(...): expected {meaning}"
+    if not isinstance(x, ti.Ndarray):
+        raise ValueError(f"{name}: expected a Taichi array, {meaning}, got {type(x).__name__}; {fix}")
+    components = int(np.prod(x.element_shape)) if x.element_shape else 1
+    elements = (element,) if isinstance(element, int) else element
+    axes = (ndims,) if isinstance(ndims, int) else ndims
+    if components not in elements or len(x.shape) not in axes:
+        came = f"shape {tuple(x.shape)}" + (f" of vec{components}" if components > 1 else " of numbers")
+        raise ValueError(f"{name}: expected {meaning}, got {came}; {fix}")
+    floats = impl.get_runtime().default_fp
+    if x.dtype not in (floats, ti.i32) and x.dtype in (ti.f16, ti.f32, ti.f64):
+        raise ValueError(f"{name}: expected {floats} elements, the precision of dr.init, got {x.dtype}; make it with dr.array(...)")
+
+
+def batch_size(**arrays: tuple[int, str] | int) -> int:
+    """The common batch size of arrays whose leading axes are given by name; 1 serves any.
+
+    Raises:
+        ValueError: two of them differ and neither is 1.
+    """
+    sizes = {name: int(size) for name, size in arrays.items()}  # type: ignore[arg-type]
+    batch = max(sizes.values())
+    for name, size in sizes.items():
+        if size not in (1, batch):
+            listing = ", ".join(f"{other} {count}" for other, count in sizes.items())
+            raise ValueError(f"{name}: expected a batch of 1 or {batch}, got {size} ({listing}); give every array the same batch, or 1")
+    return batch
+
+
+def split(n: int) -> tuple[int, int, int]:
+    """(steps, pad, threads) of a loop over n large items: `for q in range(steps): k = work_item(q, pad, threads, n)`.
+
+    On CPUs Taichi cuts a loop into one block per thread of at least 512 iterations. So few items are padded with
+    empty iterations, and items are dealt to the blocks in turn, since neighbors cost alike.
+    """
+    threads = runtime.device().threads
+    per_thread = -(-n // threads)
+    pad = 1 if runtime.device().arch != "cpu" else max(1, -(-512 // max(1, per_thread)))
+    return per_thread * threads * pad, pad, threads
+
+
+# --- In kernels -------------------------------------------------------------------------------------------------
+
+
+@ti.func
+def item(vectors: ti.template(), b: int):
+    """The vector that serves view b: of a 0-D array its only one, of a (1,) array the first."""
+    value = vec3(0.0)
+    if ti.static(len(vectors.shape) == 0):
+        value = vectors[None]
+    else:
+        value = vectors[b % vectors.shape[0]]
+    return value
+
+
+@ti.func
+def work_item(q: int, pad: int, threads: int, n: int):
+    """The item of step q of a loop laid out by `split`, -1 for padding."""
+    per_thread = (n + threads - 1) // threads
+    k = q // pad % per_thread * threads + q // pad // per_thread
+    return ti.select(q % pad == 0 and k < n, k, -1)
+
+
+@ti.func
+def is_finite(v):
+    """Whether all components are finite; survives fast math, which folds x != x away."""
+    bad = 0
+    for k in ti.static(range(v.n)):
+        bad += ti.cast(ti.math.isnan(v[k]), int) + ti.cast(ti.math.isinf(v[k]), int)
+    return bad == 0

@@ -1,0 +1,256 @@
+"""Which faces touch which tile of the image: count, offset, fill. Integers only; nothing here has a gradient.
+
+The lists are sized by counting first, so they cannot overflow, and both orders are ascending, so that whatever is
+summed along a list is summed in the same order in every run.
+"""
+
+from typing import NamedTuple
+
+import taichi as ti
+
+from .. import runtime
+from ..arrays import Array, Faces, Ints, Points, capacity, empty, is_finite, unrecorded, vec2
+from .triangle import doubled_area
+
+MIN_DEPTH = 1e-6  # a face with a corner at or behind the camera has no place on the screen
+MIN_AREA = 1e-10  # twice the screen area under which a face is a line
+RUN = 64  # length of the runs that one pass of ranks sorts
+
+
+class TileLists(NamedTuple):
+    """Pairs of a face and a tile it touches, in two orders.
+
+    By face: face f of view b has the pairs face_offsets[k] ... face_offsets[k + 1] - 1 with k = b F + f; pair n is
+    of face pair_faces[n] = b F + f and tile pair_tiles[n] = b rows columns + t. By tile: tile t of view b has the
+    faces members[tile_offsets[k]] ... with k = b rows columns + t.
+    """
+
+    face_offsets: Array
+    pair_faces: Array
+    pair_tiles: Array
+    pairs: int
+    tile_offsets: Array
+    members: Array
+    tile: int  # pixels on a side
+    rows: int  # of tiles
+    columns: int
+
+
+def tile_lists(screen: Array, faces: Array, batch: int, height: int, width: int, radius: float, tile: int) -> TileLists:
+    """Pair, in every view, each face with the tiles that its bounding box grown by `radius` touches.
+
+    Faces with a corner that is not finite, at or behind the camera, and faces without area have no pairs.
+
+    Raises:
+        ValueError: a face index outside of the vertices, or more pairs than 32 bits count.
+    """
+    rows, columns = -(-height // tile), -(-width // tile)
+    views_faces, views_tiles = batch * faces.shape[0], batch * rows * columns
+    face_offsets, tile_offsets = empty(int, views_faces + 1), empty(int, views_tiles + 1)
+    sums, size, first_bad = empty(int, max(_blocks(views_faces)[1], _blocks(views_tiles)[1])), empty(float, 1), empty(int, 1)
+    with unrecorded():
+        _count_pairs_kernel(screen, faces, face_offsets, sums, size, first_bad, height, width, radius, tile, *_blocks(views_faces))
+        if first_bad[0] < faces.shape[0]:
+            bad = first_bad[0]
+            raise ValueError(f"faces: expected indices from 0 to {screen.shape[1] - 1}, got {list(faces[bad])} in face {bad}; fix or drop that face")
+        if size[0] > 2e9:
+            raise ValueError(f"screen: {size[0]:.3g} pairs of face and tile in one call, at most 2e9 fit; render fewer views at a time")
+        pairs = face_offsets[views_faces]
+        pair_faces, pair_tiles, members = (empty(int, capacity(pairs)) for _ in range(3))
+        cursors = empty(int, views_tiles)
+        arguments = (screen, faces, face_offsets, pair_faces, pair_tiles, tile_offsets, cursors, sums, size, members)
+        if runtime.device().arch == "cpu":
+            _fill_kernel(*arguments, pairs, height, width, radius, tile, rows, columns, *_blocks(views_tiles), True)
+        else:
+            _fill_kernel(*arguments, pairs, height, width, radius, tile, rows, columns, *_blocks(views_tiles), False)
+            members = _sorted_lists(tile_offsets, members, views_tiles, pairs)
+    return TileLists(face_offsets, pair_faces, pair_tiles, pairs, tile_offsets, members, tile, rows, columns)
+
+
+def _blocks(n: int) -> tuple[int, int]:
+    """Length and number of the blocks of a running sum over n counts, both about sqrt(n)."""
+    block = max(1, int(n**0.5))
+    return block, -(-n // block)
+
+
+# --- In kernels -------------------------------------------------------------------------------------------------
+
+
+@ti.func
+def pixel_center(row: int, column: int, height: int, width: int):
+    """Screen position of a pixel's center."""
+    side = float(ti.min(height, width))
+    return vec2((2 * column + 1 - width) / side, (height - 1 - 2 * row) / side)
+
+
+@ti.func
+def pixel_bounds(a, b, c, radius, height: int, width: int):
+    """Half-open ranges (row0, row1, column0, column1) of the pixel centers in the box of (a, b, c) grown by `radius`."""
+    side = float(ti.min(height, width))
+    low, high = ti.min(a, b, c) - radius, ti.max(a, b, c) + radius
+    column0 = ti.ceil(ti.math.clamp(0.5 * (low.x * side + width - 1), 0.0, float(width)))
+    column1 = ti.floor(ti.math.clamp(0.5 * (high.x * side + width - 1), -1.0, width - 1.0)) + 1
+    row0 = ti.ceil(ti.math.clamp(0.5 * (height - 1 - high.y * side), 0.0, float(height)))
+    row1 = ti.floor(ti.math.clamp(0.5 * (height - 1 - low.y * side), -1.0, height - 1.0)) + 1
+    return int(row0), int(row1), int(column0), int(column1)
+
+
+@ti.func
+def in_box(p, a, b, c, radius):
+    """Whether p is in the bounding box of (a, b, c) grown by `radius`."""
+    low, high = ti.min(a, b, c) - radius, ti.max(a, b, c) + radius
+    return low.x <= p.x and p.x <= high.x and low.y <= p.y and p.y <= high.y
+
+
+@ti.func
+def corners(screen: ti.template(), faces: ti.template(), b: int, f: int):
+    """The three screen vertices of face f in view b."""
+    return screen[b, faces[f].x], screen[b, faces[f].y], screen[b, faces[f].z]
+
+
+@ti.func
+def face_bounds(screen: ti.template(), faces: ti.template(), b: int, f: int, radius, height: int, width: int):
+    """`pixel_bounds` of face f, empty for a face that cannot be drawn."""
+    v0, v1, v2 = corners(screen, faces, b, f)
+    row0, row1, column0, column1 = 0, 0, 0, 0
+    if is_finite(v0) and is_finite(v1) and is_finite(v2):
+        if ti.min(v0.z, v1.z, v2.z) > MIN_DEPTH and ti.abs(doubled_area(v0.xy, v1.xy, v2.xy)) > MIN_AREA:
+            row0, row1, column0, column1 = pixel_bounds(v0.xy, v1.xy, v2.xy, radius, height, width)
+    if row0 >= row1 or column0 >= column1:
+        row0, row1, column0, column1 = 0, 0, 0, 0
+    return row0, row1, column0, column1
+
+
+@ti.func
+def face_tiles(screen: ti.template(), faces: ti.template(), b: int, f: int, radius, height: int, width: int, tile: int):
+    """Half-open ranges (row0, row1, column0, column1) of the tiles that hold pixels of `face_bounds`."""
+    row0, row1, column0, column1 = face_bounds(screen, faces, b, f, radius, height, width)
+    return row0 // tile, (row1 + tile - 1) // tile, column0 // tile, (column1 + tile - 1) // tile
+
+
+@ti.func
+def prefix_sum(offsets: ti.template(), n: int, block: int, blocks: int, sums: ti.template(), size: ti.template()):
+    """Turn the counts in offsets[0 ... n - 1] into their running sums, offsets[0] = 0 to offsets[n], block by block.
+
+    `size` gets the total as a float: it shows an overflow that the integers wrap over.
+    """
+    for q in range(blocks):
+        s = 0
+        for k in range(q * block, ti.min((q + 1) * block, n)):
+            s += offsets[k]
+        sums[q] = s
+    ti.loop_config(serialize=True)
+    for _ in range(1):
+        s = 0
+        size[0] = 0.0
+        for q in range(blocks):
+            here = sums[q]
+            sums[q] = s
+            s += here
+            size[0] += float(here)
+        offsets[n] = s
+    for q in range(blocks):
+        s = sums[q]
+        for k in range(q * block, ti.min((q + 1) * block, n)):
+            here = offsets[k]
+            offsets[k] = s
+            s += here
+
+
+@ti.kernel
+def _count_pairs_kernel(
+    screen: Points, faces: Faces, face_offsets: Ints, sums: Ints, size: ti.types.ndarray(dtype=float, ndim=1), first_bad: Ints,
+    height: int, width: int, radius: float, tile: int, block: int, blocks: int,
+):  # fmt: skip
+    for _ in range(1):
+        first_bad[0] = faces.shape[0]
+    for f in range(faces.shape[0]):
+        if ti.min(faces[f].x, faces[f].y, faces[f].z) < 0 or ti.max(faces[f].x, faces[f].y, faces[f].z) >= screen.shape[1]:
+            ti.atomic_min(first_bad[0], f)
+    for k in range(face_offsets.shape[0] - 1):
+        face_offsets[k] = 0
+        if first_bad[0] == faces.shape[0]:
+            b, f = k // faces.shape[0], k % faces.shape[0]
+            ty0, ty1, tx0, tx1 = face_tiles(screen, faces, b % screen.shape[0], f, radius, height, width, tile)
+            face_offsets[k] = (ty1 - ty0) * (tx1 - tx0)
+    prefix_sum(face_offsets, face_offsets.shape[0] - 1, block, blocks, sums, size)
+
+
+@ti.kernel
+def _fill_kernel(
+    screen: Points, faces: Faces, face_offsets: Ints, pair_faces: Ints, pair_tiles: Ints, tile_offsets: Ints, cursors: Ints,
+    sums: Ints, size: ti.types.ndarray(dtype=float, ndim=1), members: Ints,
+    pairs: int, height: int, width: int, radius: float, tile: int, rows: int, columns: int, block: int, blocks: int, in_order: ti.template(),
+):  # fmt: skip
+    for k in range(face_offsets.shape[0] - 1):
+        b, f = k // faces.shape[0], k % faces.shape[0]
+        ty0, ty1, tx0, tx1 = face_tiles(screen, faces, b % screen.shape[0], f, radius, height, width, tile)
+        n = face_offsets[k]
+        for ty in range(ty0, ty1):
+            for tx in range(tx0, tx1):
+                pair_faces[n] = k
+                pair_tiles[n] = (b * rows + ty) * columns + tx
+                n += 1
+    for k in range(cursors.shape[0]):
+        tile_offsets[k] = 0
+    for n in range(pairs):
+        ti.atomic_add(tile_offsets[pair_tiles[n]], 1)
+    prefix_sum(tile_offsets, cursors.shape[0], block, blocks, sums, size)
+    for k in range(cursors.shape[0]):
+        cursors[k] = tile_offsets[k]
+    # Pairs are in the order of faces: a CPU thread that walks them writes every tile's list in that order.
+    ti.loop_config(serialize=in_order)
+    for n in range(pairs):
+        members[ti.atomic_add(cursors[pair_tiles[n]], 1)] = pair_faces[n] % faces.shape[0]
+
+
+def _sorted_lists(offsets: Array, members: Array, lists: int, total: int) -> Array:
+    """Each list in ascending order: a merge sort in which every element finds its own rank, in runs of 64, 128, 256 ..."""
+    owners, longest = empty(int, capacity(total)), empty(int, 1)
+    _owners_kernel(offsets, owners, longest, lists)
+    length, out = longest[0], empty(int, members.shape[0])
+    _sort_runs_kernel(offsets, owners, members, out, total)
+    run = RUN
+    while run < length:
+        members, out = out, members
+        _merge_runs_kernel(offsets, owners, members, out, total, run)
+        run *= 2
+    return out
+
+
+@ti.kernel
+def _owners_kernel(offsets: Ints, owners: Ints, longest: Ints, lists: int):
+    for _ in range(1):
+        longest[0] = 0
+    for k in range(lists):
+        ti.atomic_max(longest[0], offsets[k + 1] - offsets[k])
+        for i in range(offsets[k], offsets[k + 1]):
+            owners[i] = k
+
+
+@ti.kernel
+def _sort_runs_kernel(offsets: Ints, owners: Ints, members: Ints, out: Ints, total: int):
+    for i in range(total):
+        begin, end = offsets[owners[i]], offsets[owners[i] + 1]
+        first = begin + (i - begin) // RUN * RUN
+        rank = first
+        for j in range(first, ti.min(first + RUN, end)):
+            rank += int(members[j] < members[i])
+        out[rank] = members[i]
+
+
+@ti.kernel
+def _merge_runs_kernel(offsets: Ints, owners: Ints, members: Ints, out: Ints, total: int, run: int):
+    for i in range(total):
+        begin, end = offsets[owners[i]], offsets[owners[i] + 1]
+        mine = (i - begin) // run
+        other = begin + (mine ^ 1) * run  # the run this one is merged with
+        low, high = ti.min(other, end), ti.min(other + run, end)
+        while low < high:  # how many of the other run come before this element
+            middle = (low + high) // 2
+            if members[middle] < members[i]:
+                low = middle + 1
+            else:
+                high = middle
+        first = begin + mine // 2 * (2 * run)
+        out[first + (i - begin) % run + (low - ti.min(other, end))] = members[i]

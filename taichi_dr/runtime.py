@@ -1,0 +1,97 @@
+"""Which device the kernels run on, and in which precision; the only module that starts Taichi."""
+
+import os
+import warnings
+from typing import Any, NamedTuple
+
+# Read by Taichi on import: no banner, and no call home from a rendering library.
+os.environ.setdefault("ENABLE_TAICHI_HEADER_PRINT", "0")
+os.environ.setdefault("TI_SKIP_VERSION_CHECK", "ON")
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # Taichi asks for the locale in an old way
+    import taichi as ti
+    from taichi.lang import impl
+
+ARCHS = {"cpu": ti.cpu, "cuda": ti.cuda, "vulkan": ti.vulkan, "metal": ti.metal}
+PRECISIONS = {"f32": ti.f32, "f64": ti.f64}
+
+
+class Device(NamedTuple):
+    """What the kernels really run on."""
+
+    arch: str  # "cpu", "cuda", "vulkan" or "metal"
+    precision: str  # "f32" or "f64"
+    threads: int  # CPU threads; 1 on a GPU, where the scheduler balances the work itself
+    deterministic: bool  # gradients summed in a fixed order, so that two runs agree bitwise
+
+
+_deterministic = True
+
+
+def init(
+    arch: str | None = None,
+    *,
+    precision: str = "f32",
+    deterministic: bool = True,
+    strict: bool = False,
+    **taichi_options: Any,
+) -> Device:
+    """Start Taichi, or start it anew: arrays made before no longer exist for the kernels.
+
+    Args:
+        arch: "cpu", "cuda", "vulkan" or "metal"; None takes CUDA where there is a device, else the CPU.
+        precision: "f32", or "f64" to check gradients.
+        deterministic: sum every gradient in a fixed order, so that two runs of a fit agree bitwise.
+            False allows float atomics where a GPU gains from them.
+        strict: raise where `arch` is not available instead of falling back to the CPU with a warning.
+        taichi_options: passed on to `ti.init`, e.g. `cpu_max_num_threads=4`, `offline_cache=False`.
+
+    Returns:
+        The device in use; `device.arch` is what really runs.
+
+    Raises:
+        ValueError: unknown arch or precision.
+        RuntimeError: with `strict`, where the arch is not available.
+    """
+    global _deterministic
+    if arch is not None and arch not in ARCHS:
+        raise ValueError(f"arch: expected one of {', '.join(ARCHS)} or None, got {arch!r}")
+    if precision not in PRECISIONS:
+        raise ValueError(f'precision: expected "f32" or "f64", got {precision!r}')
+    if precision == "f64" and arch in ("vulkan", "metal"):
+        raise ValueError(f'precision: expected "f32" on {arch}, which has no 64-bit exp, got "f64"; check gradients on the CPU or CUDA')
+    wanted = arch or ("cuda" if _available("cuda") else "cpu")
+    available = _available(wanted)
+    if not available and strict:
+        raise RuntimeError(f"arch: {wanted!r} has no device or driver on this machine; install one, or leave out strict=True to run on the CPU")
+    if not available:
+        warnings.warn(f"arch {wanted!r} has no device or driver on this machine; running on the CPU", RuntimeWarning, stacklevel=2)
+    options = {"log_level": ti.WARN, "default_fp": PRECISIONS[precision], **taichi_options}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        ti.init(arch=ARCHS[wanted] if available else ti.cpu, **options)
+    _deterministic = deterministic
+    return device()
+
+
+def device() -> Device:
+    """The device in use; starts Taichi with the defaults of `init` if nothing has started it yet."""
+    ensure_started()
+    config = impl.current_cfg()
+    names = {ti.x64: "cpu", ti.arm64: "cpu", ti.cuda: "cuda", ti.vulkan: "vulkan", ti.metal: "metal"}
+    arch = names.get(config.arch, str(config.arch).rsplit(".", 1)[-1])
+    threads = config.cpu_max_num_threads if arch == "cpu" else 1
+    precision = "f64" if impl.get_runtime().default_fp == ti.f64 else "f32"
+    return Device(arch, precision, threads, _deterministic)
+
+
+def ensure_started() -> None:
+    """Start Taichi unless this program already has; a program that called `ti.init` keeps its own."""
+    if impl.get_runtime().prog is None:
+        init()
+
+
+def _available(arch: str) -> bool:
+    ti.set_logging_level(ti.ERROR)  # a missing driver is an answer here, not news for the log
+    return arch == "cpu" or ti.lang.misc.is_arch_supported(ARCHS[arch])
