@@ -248,6 +248,14 @@ def batch_size(**arrays: tuple[int, str] | int) -> int:
     return batch
 
 
+def image_size(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of `size`, one number for a square."""
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or not all(isinstance(n, int) and n >= 1 for n in sides):
+        raise ValueError(f"size: expected a positive whole number or (height, width), got {size!r}")
+    return sides
+
+
 def split(n: int) -> tuple[int, int, int]:
     """(steps, pad, threads) of a loop over n large items: `for q in range(steps): k = work_item(q, pad, threads, n)`.
 

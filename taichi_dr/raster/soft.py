@@ -22,24 +22,23 @@ from ..arrays import Array, Faces, Image, Ints, Points, Texels, Vectors, array, 
 from ..mesh import corner_incidence
 from ..tape import operator
 from . import triangle
+from .fragment import (
+    ALPHAS, DISTANCES, FAR_AWAY, HARD, PROD, RGBS, SOFTMAX, SUM,
+    blend, blend_adjoint, color_at, corner_colors, faces_us, fragment_adjoint, logit, pixel_adjoint, surface, texel_index,
+)  # fmt: skip
 from .tiles import TileLists, corners, in_box, pixel_bounds, pixel_center, tile_lists
-
-HARD, BARYCENTRIC, EUCLIDEAN = 0, 1, 2
-SOFTMAX = 1
-SUM, PROD = 1, 2
-DISTANCES = {"hard": HARD, "barycentric": BARYCENTRIC, "euclidean": EUCLIDEAN}
-RGBS = {"hard": HARD, "softmax": SOFTMAX}
-ALPHAS = {"hard": HARD, "sum": SUM, "prod": PROD}
 
 Stats = ti.types.ndarray(dtype=vec2, ndim=3, needs_grad=False)  # (B, H, W): softmax: sum and front depth; hard: face and depth
 Contributions = ti.types.ndarray(dtype=vec3, ndim=2, needs_grad=False)  # (pairs, 3): a gradient per corner
 
-FAR_AWAY = 1e30  # a logit or a depth beyond all others; infinities do not survive fast math
-CPU_TILE, GPU_TILE = 16, 8  # pixels on a side
+CPU_TILE, GPU_TILE = 12, 8  # pixels on a side
+TILE_MASK = 255  # the next power of two above a CPU tile's pixels, less one
+LANES = 8  # pixels that a CPU computes at once
+GRADS = 18  # of a face: position and color of three corners
 
 
 class Settings(NamedTuple):
-    """What the kernels need of the arguments, in the order in which they take it."""
+    """What the kernels need of the arguments."""
 
     sigma: float
     softness: float  # gamma in units of depth
@@ -47,13 +46,22 @@ class Settings(NamedTuple):
     far: float
     last: float  # the depth that the background weighs as: eps in units of depth
     least_logit: float  # -ln(1 / dist_eps - 1): a face counts where its logit is above
-    cutoff: float  # a color this many `softness` behind the front is lost in rounding
     distance: int
     rgb: int
     alpha: int
-    textured: int
     perspective_correct: int
     double_sided: int
+    textured: int
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The kernels' arguments, in their order."""
+        return self[:6]
+
+    @property
+    def modes(self) -> tuple[int, ...]:
+        """What the kernels are compiled for, in their order."""
+        return self[6:11]
 
     @property
     def radius(self) -> float:
@@ -165,324 +173,224 @@ def _settings(
     for name, value, modes in (("distance", distance, DISTANCES), ("rgb", rgb, RGBS), ("alpha", alpha, ALPHAS)):
         if value not in modes:
             raise ValueError(f"{name}: expected one of {', '.join(modes)}, got {value!r}")
-    rounding = 2.0**-24 if runtime.device().precision == "f32" else 2.0**-53
-    cutoff = -math.log(rounding * dist_eps)
     least_logit = -math.log(1 / dist_eps - 1)
     return Settings(
-        float(sigma), gamma * (far - near), float(near), float(far), far - eps * (far - near), least_logit, cutoff,
-        DISTANCES[distance], RGBS[rgb], ALPHAS[alpha], int(textured), int(perspective_correct), int(double_sided),
+        float(sigma), gamma * (far - near), float(near), float(far), far - eps * (far - near), least_logit,
+        DISTANCES[distance], RGBS[rgb], ALPHAS[alpha], int(perspective_correct), int(double_sided), int(textured),
     )  # fmt: skip
-
-
-# --- One fragment: a face seen from a pixel ---------------------------------------------------------------------
-
-
-@ti.func
-def _logit(p, a, b, c, w, sigma, least_logit, distance: ti.template()):
-    """x with D = sigmoid(x), some x below least_logit where that is lower, and the edge that x is measured from."""
-    x, edge = 0.0, 0
-    least = ti.min(w.x, w.y, w.z)
-    if ti.static(distance == HARD):
-        x = ti.select(least >= 0.0, FAR_AWAY, -FAR_AWAY)
-    elif ti.static(distance == BARYCENTRIC):
-        x = least * ti.abs(least) * (1.0 / sigma)
-        edge = ti.select(w.x == least, 0, ti.select(w.y == least, 1, 2))
-    else:
-        d, edge_of_d = triangle.boundary_distance(p, a, b, c, w, -least_logit * sigma)
-        x, edge = ti.select(least > 0.0, d, -d) * (1.0 / sigma), edge_of_d
-    return x, edge
-
-
-@ti.func
-def _logit_adjoint(p, a, b, c, w, edge, sigma, distance: ti.template(), x_grad):
-    """Gradients of the corners a, b, c."""
-    a_grad, b_grad, c_grad = vec2(0.0), vec2(0.0), vec2(0.0)
-    least = ti.min(w.x, w.y, w.z)
-    if ti.static(distance == BARYCENTRIC):
-        step = x_grad * 2.0 * ti.abs(least) * (1.0 / sigma)
-        w_grad = vec3(ti.select(edge == 0, step, 0.0), ti.select(edge == 1, step, 0.0), ti.select(edge == 2, step, 0.0))
-        a_grad, b_grad, c_grad = triangle.barycentrics_adjoint(a, b, c, w, w_grad)
-    elif ti.static(distance == EUCLIDEAN):
-        d_grad = ti.select(least > 0.0, x_grad, -x_grad) * (1.0 / sigma)
-        a_grad, b_grad, c_grad = triangle.boundary_distance_adjoint(p, a, b, c, edge, d_grad)
-    return a_grad, b_grad, c_grad
-
-
-@ti.func
-def _sigmoid(x):
-    """D and 1 - D, both to full precision."""
-    e = ti.exp(-ti.abs(x))
-    near_one = 1.0 / (1.0 + e)
-    near_zero = e * near_one
-    return ti.select(x > 0.0, near_one, near_zero), ti.select(x > 0.0, near_zero, near_one)
-
-
-@ti.func
-def _surface(w, z, perspective_correct: ti.template()):
-    """Depth, and the weights of the corners' colors, at the point of the face that a fragment shows."""
-    clipped = triangle.clip_weights(w)
-    depth = triangle.depth_at(clipped, z)
-    weights = clipped
-    if ti.static(perspective_correct):
-        weights = triangle.perspective_weights(clipped, z, depth)
-    return depth, weights
-
-
-@ti.func
-def _surface_adjoint(w, z, perspective_correct: ti.template(), depth_grad, weights_grad):
-    """Gradients of w and z."""
-    clipped = triangle.clip_weights(w)
-    depth = triangle.depth_at(clipped, z)
-    clipped_grad, z_grad = weights_grad, vec3(0.0)
-    if ti.static(perspective_correct):
-        clipped_grad, z_grad, more = triangle.perspective_weights_adjoint(clipped, z, depth, weights_grad)
-        depth_grad += more
-    by_depth, z_by_depth = triangle.depth_at_adjoint(clipped, z, depth, depth_grad)
-    return triangle.clip_weights_adjoint(w, clipped, clipped_grad + by_depth), z_grad + z_by_depth
-
-
-@ti.func
-def _texel_index(weights, resolution: int):
-    """Row and column of the texel at `weights`: a face is cut into R x R cells, each into two triangles (SoftRas)."""
-    column = ti.min(int(weights.x * resolution), resolution - 1)
-    row = ti.min(int(weights.y * resolution), resolution - 1)
-    # On the edge opposite corner 2 the sum is 1 up to rounding, and only lower triangles are there.
-    if row + column < resolution - 1 and (weights.x + weights.y) * resolution - column - row > 1.0:
-        row, column = resolution - 1 - row, resolution - 1 - column
-    return row, column
-
-
-@ti.func
-def _texel(texels: ti.template(), b: int, f: int, weights):
-    color = vec3(0.0)
-    if ti.static(len(texels.shape) == 4):
-        row, column = _texel_index(weights, texels.shape[2])
-        color = texels[b % texels.shape[0], f, row, column]
-    elif ti.static(len(texels.shape) == 3):
-        row, column = _texel_index(weights, texels.shape[1])
-        color = texels[f, row, column]
-    return color
-
-
-@ti.func
-def _color(colors: ti.template(), b: int, f: int, c0, c1, c2, weights):
-    """The color of face f at `weights`, from its corner colors or its texels."""
-    color = weights.x * c0 + weights.y * c1 + weights.z * c2
-    if ti.static(len(colors.shape) > 2):
-        color = _texel(colors, b, f, weights)
-    return color
-
-
-@ti.func
-def _vertex_colors(colors: ti.template(), faces: ti.template(), b: int, f: int):
-    """The three corner colors of face f as columns, zero where the mesh has texels."""
-    c0, c1, c2 = vec3(0.0), vec3(0.0), vec3(0.0)
-    if ti.static(len(colors.shape) == 2):
-        view = b % colors.shape[0]
-        c0, c1, c2 = colors[view, faces[f].x], colors[view, faces[f].y], colors[view, faces[f].z]
-    return c0, c1, c2
-
-
-@ti.func
-def _faces_us(a, b, c, double_sided: ti.template()):
-    facing = True
-    if ti.static(not double_sided):
-        facing = triangle.doubled_area(a, b, c) > 0.0
-    return facing
 
 
 # --- Forward ----------------------------------------------------------------------------------------------------
 
 
 @ti.func
-def _cleared_pixel(background, last, rgb: ti.template(), alpha: ti.template()):
-    """(r, g, b, alpha so far) and the statistics before any face."""
-    pixel = vec4(background, ti.static(1.0 if alpha == PROD else 0.0))
-    stats = vec2(1.0, last)
+def _cleared(background, last, rgb: ti.template(), alpha: ti.template()):
+    """A pixel's sums before any face: color, alpha so far, sum of weights and front depth (hard: face and depth)."""
+    keep, total, front = 0.0, 1.0, last
+    if ti.static(alpha == PROD):
+        keep = 1.0
     if ti.static(rgb == HARD):
-        stats = vec2(-1.0, FAR_AWAY)
-    return pixel, stats
+        total, front = -1.0, FAR_AWAY
+    return background, keep, total, front
 
 
 @ti.func
-def _add_face(
-    pixel, stats, b: int, f: int, w, x, z, c0, c1, c2, facing, colors: ti.template(),
-    softness, near, far, cutoff, rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(),
-):  # fmt: skip
-    """The pixel and its statistics with face f added; the softmax is rescaled whenever its front moves nearer."""
-    D, not_D = _sigmoid(x)
-    if ti.static(alpha == PROD):
-        pixel.w *= not_D
-    elif ti.static(alpha == SUM):
-        pixel.w += D
-    elif D > 0.5:
-        pixel.w = 1.0
-    depth, weights = _surface(w, z, perspective_correct)
-    if facing and near <= depth <= far:
-        if ti.static(rgb == SOFTMAX):
-            behind = (depth - stats.y) * (1.0 / softness)  # depths, since their difference is exact where it matters
-            if behind < cutoff:
-                shrink = ti.exp(-ti.abs(behind))
-                old, new = ti.select(behind < 0.0, shrink, 1.0), D * ti.select(behind < 0.0, 1.0, shrink)
-                pixel = vec4(old * pixel.xyz + new * _color(colors, b, f, c0, c1, c2, weights), pixel.w)
-                stats = vec2(old * stats.x + new, ti.min(depth, stats.y))
-        elif ti.min(w.x, w.y, w.z) > 0.0 and depth < stats.y:
-            pixel = vec4(_color(colors, b, f, c0, c1, c2, weights), pixel.w)
-            stats = vec2(float(f), depth)
-    return pixel, stats
-
-
-@ti.func
-def _finished_pixel(pixel, stats, face_count: int, rgb: ti.template(), alpha: ti.template()):
+def _finished(color, keep, total, face_count: int, rgb: ti.template(), alpha: ti.template()):
     """RGBA of a pixel that has met all its faces."""
-    color, A = pixel.xyz, pixel.w
-    if ti.static(rgb == SOFTMAX):
-        color /= stats.x
+    opacity = keep
     if ti.static(alpha == PROD):
-        A = 1.0 - A
+        opacity = 1.0 - keep
     elif ti.static(alpha == SUM):
-        A /= face_count
-    return vec4(color, A)
+        opacity = keep / face_count
+    if ti.static(rgb == SOFTMAX):
+        color /= total
+    return vec4(color, opacity)
 
 
 @ti.kernel
 def _tile_kernel(
-    screen: Points, faces: Faces, colors: Texels, background: Vectors, offsets: Ints, members: Ints, stats: Stats, image: Image,
-    steps: int, pad: int, threads: int, tile: int, rows: int, columns: int, radius: float,
-    sigma: float, softness: float, near: float, far: float, last: float, least_logit: float, cutoff: float,
+    screen: Points, faces: Faces, colors: Texels, background: Vectors, pair_faces: Ints, tile_offsets: Ints, members: Ints,
+    stats: Stats, image: Image, steps: int, pad: int, threads: int, rows: int, columns: int, radius: float,
+    sigma: float, softness: float, near: float, far: float, last: float, least_logit: float,
     distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), double_sided: ti.template(),
 ):  # fmt: skip
-    """For CPUs: a thread takes a tile, then for each of its faces the pixels in the face's box."""
+    """For CPUs: a thread takes a tile, keeps its pixels in local arrays, and adds face after face, eight pixels at once."""
     for q in range(steps):
         k = work_item(q, pad, threads, image.shape[0] * rows * columns)
         if k >= 0:
             height, width = image.shape[1], image.shape[2]
-            b, top, left = k // (rows * columns), k // columns % rows * tile, k % columns * tile
-            bottom, right = ti.min(top + tile, height), ti.min(left + tile, width)
-            for i in range(top, bottom):
-                for j in range(left, right):
-                    image[b, i, j], stats[b, i, j] = _cleared_pixel(item(background, b), last, rgb, alpha)
-            for n in range(offsets[k], offsets[k + 1]):
-                f = members[n]
+            b, top, left = k // (rows * columns), k // columns % rows * CPU_TILE, k % columns * CPU_TILE
+            red, green, blue = _tile_array(), _tile_array(), _tile_array()
+            keeps, totals, fronts = _tile_array(), _tile_array(), _tile_array()
+            for t in range(CPU_TILE * CPU_TILE):
+                color, keeps[t], totals[t], fronts[t] = _cleared(item(background, b), last, rgb, alpha)
+                red[t], green[t], blue[t] = color.x, color.y, color.z
+            for n in range(tile_offsets[k], tile_offsets[k + 1]):
+                f = pair_faces[members[n]] % faces.shape[0]
                 v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
-                c0, c1, c2 = _vertex_colors(colors, faces, b, f)
-                facing = _faces_us(v0.xy, v1.xy, v2.xy, double_sided)
-                z = vec3(v0.z, v1.z, v2.z)
+                c0, c1, c2 = corner_colors(colors, faces, b, f)
+                facing = faces_us(v0.xy, v1.xy, v2.xy, double_sided)
                 row0, row1, column0, column1 = pixel_bounds(v0.xy, v1.xy, v2.xy, radius, height, width)
-                for i in range(ti.max(row0, top), ti.min(row1, bottom)):
-                    for j in range(ti.max(column0, left), ti.min(column1, right)):
-                        p = pixel_center(i, j, height, width)
-                        w = triangle.barycentrics(p, v0.xy, v1.xy, v2.xy)
-                        x, edge = _logit(p, v0.xy, v1.xy, v2.xy, w, sigma, least_logit, distance)
-                        if x > least_logit:
-                            image[b, i, j], stats[b, i, j] = _add_face(
-                                image[b, i, j], stats[b, i, j], b, f, w, x, z, c0, c1, c2, facing, colors,
-                                softness, near, far, cutoff, rgb, alpha, perspective_correct,
+                first, last_column = ti.max(column0, left), ti.min(column1, left + CPU_TILE)
+                for i in range(ti.max(row0, top), ti.min(row1, top + CPU_TILE)):
+                    for group in range((last_column - first + LANES - 1) // LANES):
+                        begin = first + group * LANES
+                        start = ti.min(begin, left + CPU_TILE - LANES)  # the last group overlaps the one before
+                        base = ((i - top) * CPU_TILE + start - left) & TILE_MASK  # so LLVM sees that t cannot wrap
+                        for lane in range(LANES):
+                            j, t = start + lane, base + lane
+                            p = pixel_center(i, j, height, width)
+                            w = triangle.barycentrics(p, v0.xy, v1.xy, v2.xy)
+                            x, _edge = logit(p, v0.xy, v1.xy, v2.xy, w, sigma, distance)
+                            counts = (x > least_logit) & (j >= begin) & (j < last_column)
+                            depth, weights = surface(w, vec3(v0.z, v1.z, v2.z), perspective_correct)
+                            color, keeps[t], totals[t], fronts[t] = blend(
+                                vec3(red[t], green[t], blue[t]), keeps[t], totals[t], fronts[t], f, x, counts, facing, w, depth,
+                                color_at(colors, b, f, c0, c1, c2, weights), softness, near, far, rgb, alpha,
                             )  # fmt: skip
-            for i in range(top, bottom):
-                for j in range(left, right):
-                    image[b, i, j] = _finished_pixel(image[b, i, j], stats[b, i, j], faces.shape[0], rgb, alpha)
+                            red[t], green[t], blue[t] = color.x, color.y, color.z
+            for i in range(top, ti.min(top + CPU_TILE, height)):
+                for j in range(left, ti.min(left + CPU_TILE, width)):
+                    t = (i - top) * CPU_TILE + j - left
+                    image[b, i, j] = _finished(vec3(red[t], green[t], blue[t]), keeps[t], totals[t], faces.shape[0], rgb, alpha)
+                    stats[b, i, j] = vec2(totals[t], fronts[t])
+
+
+@ti.func
+def _tile_array():
+    """A local array with a number per pixel of a CPU tile."""
+    return ti.Vector([0.0] * (CPU_TILE * CPU_TILE))
 
 
 @ti.kernel
 def _pixel_kernel(
-    screen: Points, faces: Faces, colors: Texels, background: Vectors, offsets: Ints, members: Ints, stats: Stats, image: Image,
-    steps: int, tile: int, rows: int, columns: int, radius: float,
-    sigma: float, softness: float, near: float, far: float, last: float, least_logit: float, cutoff: float,
+    screen: Points, faces: Faces, colors: Texels, background: Vectors, pair_faces: Ints, tile_offsets: Ints, members: Ints,
+    stats: Stats, image: Image, steps: int, rows: int, columns: int, radius: float,
+    sigma: float, softness: float, near: float, far: float, last: float, least_logit: float,
     distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), double_sided: ti.template(),
 ):  # fmt: skip
     """For GPUs: a thread takes a pixel, a block a tile, and all walk the tile's faces together."""
     ti.loop_config(block_dim=GPU_TILE * GPU_TILE)
     for q in range(steps):
-        k, local = q // (tile * tile), q % (tile * tile)
+        k, local = q // (GPU_TILE * GPU_TILE), q % (GPU_TILE * GPU_TILE)
         b = k // (rows * columns)
-        i, j = k // columns % rows * tile + local // tile, k % columns * tile + local % tile
+        i, j = k // columns % rows * GPU_TILE + local // GPU_TILE, k % columns * GPU_TILE + local % GPU_TILE
         if i < image.shape[1] and j < image.shape[2]:
             p = pixel_center(i, j, image.shape[1], image.shape[2])
-            pixel, seen = _cleared_pixel(item(background, b), last, rgb, alpha)
-            for n in range(offsets[k], offsets[k + 1]):
-                f = members[n]
+            color, keep, total, front = _cleared(item(background, b), last, rgb, alpha)
+            for n in range(tile_offsets[k], tile_offsets[k + 1]):
+                f = pair_faces[members[n]] % faces.shape[0]
                 v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
                 if in_box(p, v0.xy, v1.xy, v2.xy, radius):
                     w = triangle.barycentrics(p, v0.xy, v1.xy, v2.xy)
-                    x, edge = _logit(p, v0.xy, v1.xy, v2.xy, w, sigma, least_logit, distance)
+                    x, _edge = logit(p, v0.xy, v1.xy, v2.xy, w, sigma, distance)
                     if x > least_logit:
-                        c0, c1, c2 = _vertex_colors(colors, faces, b, f)
-                        facing = _faces_us(v0.xy, v1.xy, v2.xy, double_sided)
-                        pixel, seen = _add_face(
-                            pixel, seen, b, f, w, x, vec3(v0.z, v1.z, v2.z), c0, c1, c2, facing, colors,
-                            softness, near, far, cutoff, rgb, alpha, perspective_correct,
+                        c0, c1, c2 = corner_colors(colors, faces, b, f)
+                        depth, weights = surface(w, vec3(v0.z, v1.z, v2.z), perspective_correct)
+                        color, keep, total, front = blend(
+                            color, keep, total, front, f, x, x > least_logit, faces_us(v0.xy, v1.xy, v2.xy, double_sided), w, depth,
+                            color_at(colors, b, f, c0, c1, c2, weights), softness, near, far, rgb, alpha,
                         )  # fmt: skip
-            image[b, i, j] = _finished_pixel(pixel, seen, faces.shape[0], rgb, alpha)
-            stats[b, i, j] = seen
+            image[b, i, j] = _finished(color, keep, total, faces.shape[0], rgb, alpha)
+            stats[b, i, j] = vec2(total, front)
 
 
 @operator
 def _soft_rasterize(
     screen: Array, faces: Array, colors: Array, background: Array, tiles: TileLists, settings: Settings, stats: Array, image: Array
 ) -> None:
-    s = settings
-    shared = (s.radius, s.sigma, s.softness, s.near, s.far, s.last, s.least_logit, s.cutoff, s.distance, s.rgb, s.alpha, s.perspective_correct, s.double_sided)
-    inputs = (screen, faces, colors, background, tiles.tile_offsets, tiles.members, stats, image)
-    count = image.shape[0] * tiles.rows * tiles.columns
+    t, count = tiles, image.shape[0] * tiles.rows * tiles.columns
+    arrays = (screen, faces, colors, background, t.pair_faces, t.tile_offsets, t.members, stats, image)
     if runtime.device().arch == "cpu":
-        _tile_kernel(*inputs, *split(count), tiles.tile, tiles.rows, tiles.columns, *shared)
+        _tile_kernel(*arrays, *split(count), t.rows, t.columns, settings.radius, *settings.numbers, *settings.modes)
     else:
-        _pixel_kernel(*inputs, count * tiles.tile**2, tiles.tile, tiles.rows, tiles.columns, *shared)
+        _pixel_kernel(*arrays, count * GPU_TILE**2, t.rows, t.columns, settings.radius, *settings.numbers, *settings.modes)
 
 
 # --- Adjoint ----------------------------------------------------------------------------------------------------
 
 
-@ti.func
-def _fragment_adjoint(
-    p, a, b, c, z, c0, c1, c2, color, w, x, edge, facing, winner, pixel, stats, pixel_grad, face_count: int,
-    sigma, softness, near, far, cutoff,
-    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), textured: ti.template(),
+@ti.kernel
+def _tile_adjoint_kernel(
+    screen: Points, faces: Faces, colors: Points, pair_faces: Ints, tile_offsets: Ints, members: Ints,
+    stats: Stats, image: Image, image_grad: Image, corner_grads: Contributions, color_grads: Contributions,
+    steps: int, pad: int, threads: int, rows: int, columns: int, radius: float,
+    sigma: float, softness: float, near: float, far: float, last: float, least_logit: float,
+    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), double_sided: ti.template(),
 ):  # fmt: skip
-    """Gradients of the corners a, b, c, of their depths z, and of the color that the fragment shows."""
-    D, not_D = _sigmoid(x)
-    x_grad = 0.0  # through D; for the product dA/dx is (1 - A) D: no division to blow up as D nears 1
-    if ti.static(alpha == PROD):
-        x_grad = pixel_grad.w * (1.0 - pixel.w) * D
-    elif ti.static(alpha == SUM):
-        x_grad = pixel_grad.w / face_count * D * not_D
-    depth, _ = _surface(w, z, perspective_correct)
-    share, depth_grad = 0.0, 0.0  # share: how much of the pixel's color this fragment is
-    if facing and near <= depth <= far:
-        if ti.static(rgb == SOFTMAX):
-            behind = (depth - stats.y) * (1.0 / softness)
-            if behind < cutoff:
-                share = D * ti.exp(-behind) / stats.x
-                pull = share * pixel_grad.xyz.dot(color - pixel.xyz)
-                x_grad += pull * not_D
-                depth_grad = -pull / softness
-        elif winner:
-            share = 1.0
-    a_grad, b_grad, c_grad = _logit_adjoint(p, a, b, c, w, edge, sigma, distance, x_grad)
-    z_grad, color_grad = vec3(0.0), share * pixel_grad.xyz
-    if share > 0.0:
-        weights_grad = vec3(0.0)
-        if ti.static(not textured):
-            weights_grad = vec3(color_grad.dot(c0), color_grad.dot(c1), color_grad.dot(c2))
-        w_grad, z_grad_here = _surface_adjoint(w, z, perspective_correct, depth_grad, weights_grad)
-        a_more, b_more, c_more = triangle.barycentrics_adjoint(a, b, c, w, w_grad)
-        a_grad, b_grad, c_grad, z_grad = a_grad + a_more, b_grad + b_more, c_grad + c_more, z_grad_here
-    return a_grad, b_grad, c_grad, z_grad, color_grad
+    """For CPUs and vertex colors: the forward's walk over a tile, with the gradients of each face summed lane by lane."""
+    for q in range(steps):
+        k = work_item(q, pad, threads, image.shape[0] * rows * columns)
+        if k >= 0:
+            height, width = image.shape[1], image.shape[2]
+            b, top, left = k // (rows * columns), k // columns % rows * CPU_TILE, k % columns * CPU_TILE
+            red_grad, green_grad, blue_grad, color_pulls = _tile_array(), _tile_array(), _tile_array(), _tile_array()
+            opacity_steps, totals, fronts = _tile_array(), _tile_array(), _tile_array()
+            for i in range(top, ti.min(top + CPU_TILE, height)):
+                for j in range(left, ti.min(left + CPU_TILE, width)):
+                    t = (i - top) * CPU_TILE + j - left
+                    color_grad, color_pulls[t], opacity_steps[t] = pixel_adjoint(image[b, i, j], image_grad[b, i, j], faces.shape[0], alpha)
+                    red_grad[t], green_grad[t], blue_grad[t] = color_grad.x, color_grad.y, color_grad.z
+                    totals[t], fronts[t] = stats[b, i, j].x, stats[b, i, j].y
+            for n in range(tile_offsets[k], tile_offsets[k + 1]):
+                f = pair_faces[members[n]] % faces.shape[0]
+                v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
+                c0, c1, c2 = corner_colors(colors, faces, b, f)
+                z = vec3(v0.z, v1.z, v2.z)
+                facing = faces_us(v0.xy, v1.xy, v2.xy, double_sided)
+                row0, row1, column0, column1 = pixel_bounds(v0.xy, v1.xy, v2.xy, radius, height, width)
+                first, last_column = ti.max(column0, left), ti.min(column1, left + CPU_TILE)
+                sums = ti.Vector([0.0] * (GRADS * LANES))
+                for s in range(GRADS * LANES):
+                    sums[s] = 0.0
+                for i in range(ti.max(row0, top), ti.min(row1, top + CPU_TILE)):
+                    for group in range((last_column - first + LANES - 1) // LANES):
+                        begin = first + group * LANES
+                        start = ti.min(begin, left + CPU_TILE - LANES)
+                        base = ((i - top) * CPU_TILE + start - left) & TILE_MASK
+                        for lane in range(LANES):
+                            j, t = start + lane, base + lane
+                            p = pixel_center(i, j, height, width)
+                            w = triangle.barycentrics(p, v0.xy, v1.xy, v2.xy)
+                            x, edge = logit(p, v0.xy, v1.xy, v2.xy, w, sigma, distance)
+                            counts = (x > least_logit) & (j >= begin) & (j < last_column)
+                            depth, weights = surface(w, z, perspective_correct)
+                            x_grad, depth_grad, face_color_grad = blend_adjoint(
+                                vec3(red_grad[t], green_grad[t], blue_grad[t]), color_pulls[t], opacity_steps[t], totals[t], fronts[t],
+                                f, x, counts, facing, depth, color_at(colors, b, f, c0, c1, c2, weights), softness, near, far, rgb, alpha,
+                            )  # fmt: skip
+                            a_grad, b_grad, c_grad, z_grad = fragment_adjoint(
+                                p, v0.xy, v1.xy, v2.xy, z, c0, c1, c2, w, x, edge, x_grad, depth_grad, face_color_grad, sigma,
+                                distance, perspective_correct, False,
+                            )  # fmt: skip
+                            for c in ti.static(range(3)):
+                                position_grad = (a_grad, b_grad, c_grad)[c]
+                                sums[(6 * c + 0) * LANES + lane] += position_grad.x
+                                sums[(6 * c + 1) * LANES + lane] += position_grad.y
+                                sums[(6 * c + 2) * LANES + lane] += z_grad[c]
+                                for channel in ti.static(range(3)):
+                                    sums[(6 * c + 3 + channel) * LANES + lane] += weights[c] * face_color_grad[channel]
+                for c in ti.static(range(3)):
+                    position_grad, color_grad = vec3(0.0), vec3(0.0)
+                    for lane in range(LANES):
+                        for axis in ti.static(range(3)):
+                            position_grad[axis] += sums[(6 * c + axis) * LANES + lane]
+                            color_grad[axis] += sums[(6 * c + 3 + axis) * LANES + lane]
+                    corner_grads[members[n], c], color_grads[members[n], c] = position_grad, color_grad
 
 
 @ti.func
 def _add_texel_grad(texels_grad: ti.template(), b: int, f: int, weights, color_grad, owned: ti.template()):
     """Add to the texel that the fragment shows; atomically unless one thread owns the face."""
     if ti.static(len(texels_grad.shape) == 4):
-        row, column = _texel_index(weights, texels_grad.shape[2])
+        row, column = texel_index(weights, texels_grad.shape[2])
         view = b % texels_grad.shape[0]
         if ti.static(owned):
             texels_grad[view, f, row, column] = texels_grad[view, f, row, column] + color_grad
         else:
             texels_grad[view, f, row, column] += color_grad
     elif ti.static(len(texels_grad.shape) == 3):
-        row, column = _texel_index(weights, texels_grad.shape[1])
+        row, column = texel_index(weights, texels_grad.shape[1])
         if ti.static(owned):
             texels_grad[f, row, column] = texels_grad[f, row, column] + color_grad
         else:
@@ -494,32 +402,32 @@ def _pair_adjoint_kernel(
     screen: Points, faces: Faces, colors: Texels, face_offsets: Ints, pair_faces: Ints, pair_tiles: Ints, stats: Stats, image: Image,
     colors_grad: Texels, image_grad: Image, corner_grads: Contributions, color_grads: Contributions,
     steps: int, pad: int, threads: int, items: int, tile: int, rows: int, columns: int, radius: float,
-    sigma: float, softness: float, near: float, far: float, least_logit: float, cutoff: float,
+    sigma: float, softness: float, near: float, far: float, last: float, least_logit: float,
     distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), double_sided: ti.template(),
     by_face: ti.template(),
 ):  # fmt: skip
-    """A thread takes a pair of face and tile, computes its fragments again, and sums their gradients in registers.
+    """For GPUs and texels: a thread takes a pair of face and tile, and sums the gradients of its fragments in registers.
 
     With `by_face` it takes all pairs of a face in all views: then no other thread touches the face's texels.
     """
     for q in range(steps):
-        item_index = work_item(q, pad, threads, items)
-        if item_index >= 0:
+        k = work_item(q, pad, threads, items)
+        if k >= 0:
             views = 1
             if ti.static(by_face):
                 views = image.shape[0]
             for view in range(views):
-                first, last = item_index, item_index + 1
+                begin, end = k, k + 1
                 if ti.static(by_face):
-                    first, last = face_offsets[view * faces.shape[0] + item_index], face_offsets[view * faces.shape[0] + item_index + 1]
-                for n in range(first, last):
+                    begin, end = face_offsets[view * faces.shape[0] + k], face_offsets[view * faces.shape[0] + k + 1]
+                for n in range(begin, end):
                     height, width = image.shape[1], image.shape[2]
                     b, f = pair_faces[n] // faces.shape[0], pair_faces[n] % faces.shape[0]
                     top, left = pair_tiles[n] // columns % rows * tile, pair_tiles[n] % columns * tile
                     v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
+                    c0, c1, c2 = corner_colors(colors, faces, b, f)
                     z = vec3(v0.z, v1.z, v2.z)
-                    c0, c1, c2 = _vertex_colors(colors, faces, b, f)
-                    facing = _faces_us(v0.xy, v1.xy, v2.xy, double_sided)
+                    facing = faces_us(v0.xy, v1.xy, v2.xy, double_sided)
                     row0, row1, column0, column1 = pixel_bounds(v0.xy, v1.xy, v2.xy, radius, height, width)
                     a_sum, b_sum, c_sum, z_sum = vec2(0.0), vec2(0.0), vec2(0.0), vec3(0.0)
                     c0_sum, c1_sum, c2_sum = vec3(0.0), vec3(0.0), vec3(0.0)
@@ -527,22 +435,26 @@ def _pair_adjoint_kernel(
                         for j in range(ti.max(column0, left), ti.min(column1, left + tile)):
                             p = pixel_center(i, j, height, width)
                             w = triangle.barycentrics(p, v0.xy, v1.xy, v2.xy)
-                            x, edge = _logit(p, v0.xy, v1.xy, v2.xy, w, sigma, least_logit, distance)
+                            x, edge = logit(p, v0.xy, v1.xy, v2.xy, w, sigma, distance)
                             if x > least_logit:
-                                _, weights = _surface(w, z, perspective_correct)
-                                a_grad, b_grad, c_grad, z_grad, color_grad = _fragment_adjoint(
-                                    p, v0.xy, v1.xy, v2.xy, z, c0, c1, c2, _color(colors, b, f, c0, c1, c2, weights), w, x, edge,
-                                    facing, stats[b, i, j].x == float(f), image[b, i, j], stats[b, i, j], image_grad[b, i, j], faces.shape[0],
-                                    sigma, softness, near, far, cutoff, distance, rgb, alpha, perspective_correct, ti.static(len(colors.shape) > 2),
+                                depth, weights = surface(w, z, perspective_correct)
+                                color_grad, color_pull, opacity_step = pixel_adjoint(image[b, i, j], image_grad[b, i, j], faces.shape[0], alpha)
+                                x_grad, depth_grad, face_color_grad = blend_adjoint(
+                                    color_grad, color_pull, opacity_step, stats[b, i, j].x, stats[b, i, j].y,
+                                    f, x, x > least_logit, facing, depth, color_at(colors, b, f, c0, c1, c2, weights), softness, near, far, rgb, alpha,
+                                )  # fmt: skip
+                                a_grad, b_grad, c_grad, z_grad = fragment_adjoint(
+                                    p, v0.xy, v1.xy, v2.xy, z, c0, c1, c2, w, x, edge, x_grad, depth_grad, face_color_grad, sigma,
+                                    distance, perspective_correct, ti.static(len(colors.shape) > 2),
                                 )  # fmt: skip
                                 a_sum += a_grad
                                 b_sum += b_grad
                                 c_sum += c_grad
                                 z_sum += z_grad
-                                c0_sum += weights.x * color_grad
-                                c1_sum += weights.y * color_grad
-                                c2_sum += weights.z * color_grad
-                                _add_texel_grad(colors_grad, b, f, weights, color_grad, by_face)
+                                c0_sum += weights.x * face_color_grad
+                                c1_sum += weights.y * face_color_grad
+                                c2_sum += weights.z * face_color_grad
+                                _add_texel_grad(colors_grad, b, f, weights, face_color_grad, by_face)
                     corner_grads[n, 0], corner_grads[n, 1], corner_grads[n, 2] = vec3(a_sum, z_sum.x), vec3(b_sum, z_sum.y), vec3(c_sum, z_sum.z)
                     color_grads[n, 0], color_grads[n, 1], color_grads[n, 2] = c0_sum, c1_sum, c2_sum
 
@@ -595,15 +507,20 @@ def _soft_rasterize_adjoint(
 ) -> None:
     s, t = settings, tiles
     batch, height, width = image.shape
-    by_face = bool(s.textured) and runtime.device().deterministic
-    items = faces.shape[0] if by_face else t.pairs
     corner_grads, color_grads = empty(vec3, (capacity(t.pairs), 3)), empty(vec3, (capacity(t.pairs), 3))
-    _pair_adjoint_kernel(
-        screen, faces, colors, t.face_offsets, t.pair_faces, t.pair_tiles, stats, image,
-        colors if colors.grad is None else colors.grad, image.grad, corner_grads, color_grads,
-        *split(items), items, t.tile, t.rows, t.columns, s.radius, s.sigma, s.softness, s.near, s.far, s.least_logit, s.cutoff,
-        s.distance, s.rgb, s.alpha, s.perspective_correct, s.double_sided, by_face,
-    )  # fmt: skip
+    if runtime.device().arch == "cpu" and not s.textured:
+        _tile_adjoint_kernel(
+            screen, faces, colors, t.pair_faces, t.tile_offsets, t.members, stats, image, image.grad, corner_grads, color_grads,
+            *split(batch * t.rows * t.columns), t.rows, t.columns, s.radius, *s.numbers, *s.modes,
+        )  # fmt: skip
+    else:
+        by_face = bool(s.textured) and runtime.device().deterministic
+        items = faces.shape[0] if by_face else t.pairs
+        _pair_adjoint_kernel(
+            screen, faces, colors, t.face_offsets, t.pair_faces, t.pair_tiles, stats, image,
+            colors if colors.grad is None else colors.grad, image.grad, corner_grads, color_grads,
+            *split(items), items, t.tile, t.rows, t.columns, s.radius, *s.numbers, *s.modes, by_face,
+        )  # fmt: skip
     corners_of = corner_incidence(faces, screen.shape[1])
     if screen.grad is not None:
         _gather_kernel(corner_grads, t.face_offsets, corners_of.offsets, corners_of.slots, screen.grad, batch, faces.shape[0])

@@ -22,7 +22,7 @@ class TileLists(NamedTuple):
 
     By face: face f of view b has the pairs face_offsets[k] ... face_offsets[k + 1] - 1 with k = b F + f; pair n is
     of face pair_faces[n] = b F + f and tile pair_tiles[n] = b rows columns + t. By tile: tile t of view b has the
-    faces members[tile_offsets[k]] ... with k = b rows columns + t.
+    pairs members[tile_offsets[k]] ... members[tile_offsets[k + 1] - 1] with k = b rows columns + t.
     """
 
     face_offsets: Array
@@ -201,7 +201,7 @@ def _fill_kernel(
     # Pairs are in the order of faces: a CPU thread that walks them writes every tile's list in that order.
     ti.loop_config(serialize=in_order)
     for n in range(pairs):
-        members[ti.atomic_add(cursors[pair_tiles[n]], 1)] = pair_faces[n] % faces.shape[0]
+        members[ti.atomic_add(cursors[pair_tiles[n]], 1)] = n
 
 
 def _sorted_lists(offsets: Array, members: Array, lists: int, total: int) -> Array:

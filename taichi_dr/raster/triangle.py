@@ -1,6 +1,7 @@
 """Functions of one screen triangle (a, b, c) and one point p in its plane; each adjoint directly below its function.
 
-An adjoint takes the gradient of the function's value last and returns the gradients of the corners.
+An adjoint takes the gradient of the function's value last and returns the gradients of its arguments. None of them
+branches: on CPUs LLVM then computes eight pixels at once.
 """
 
 import taichi as ti
@@ -34,13 +35,6 @@ def barycentrics_adjoint(a, b, c, w, w_grad):
 
 
 @ti.func
-def line_distances(a, b, c, w):
-    """Distances of the point with barycentrics w from the lines through the edges opposite a, b and c, positive inside."""
-    doubled = ti.abs(doubled_area(a, b, c))
-    return w * vec3(doubled / (c - b).norm(), doubled / (a - c).norm(), doubled / (b - a).norm())
-
-
-@ti.func
 def segment_offset(p, a, b):
     """p - q and t for q = (1 - t) a + t b, the point of the segment closest to p."""
     edge = b - a
@@ -49,34 +43,14 @@ def segment_offset(p, a, b):
 
 
 @ti.func
-def segment_distance(p, a, b):
-    """Squared distance from p to the segment."""
-    offset, _ = segment_offset(p, a, b)
-    return offset.dot(offset)
-
-
-@ti.func
-def boundary_distance(p, a, b, c, w, limit):
-    """Squared distance from p to the boundary, and the edge it is to, by the corner opposite; `limit` or more past the limit.
-
-    From inside, the closest edge is the one whose line is closest. From outside it is one that p is on the far side of.
-    """
-    lines = line_distances(a, b, c, w)
-    least = ti.min(lines.x, lines.y, lines.z)
-    d, edge = least * least, ti.select(lines.x == least, 0, ti.select(lines.y == least, 1, 2))
-    if least <= 0.0 and d < limit:
-        d = 2.0 * limit
-        if lines.x <= 0.0:
-            d, edge = segment_distance(p, b, c), 0
-        if lines.y <= 0.0:
-            here = segment_distance(p, c, a)
-            if here < d:
-                d, edge = here, 1
-        if lines.z <= 0.0:
-            here = segment_distance(p, a, b)
-            if here < d:
-                d, edge = here, 2
-    return d, edge
+def boundary_distance(p, a, b, c):
+    """Squared distance from p to the boundary, and the edge it is to, named by the corner opposite."""
+    offset_bc, _bc = segment_offset(p, b, c)
+    offset_ca, _ca = segment_offset(p, c, a)
+    offset_ab, _ab = segment_offset(p, a, b)
+    d_bc, d_ca, d_ab = offset_bc.dot(offset_bc), offset_ca.dot(offset_ca), offset_ab.dot(offset_ab)
+    d = ti.min(d_bc, d_ca, d_ab)
+    return d, ti.select(d_bc == d, 0, ti.select(d_ca == d, 1, 2))
 
 
 @ti.func
@@ -105,11 +79,10 @@ def clip_weights_adjoint(w, value, value_grad):
     """`value` is clip_weights(w)."""
     scale = 1.0 / ti.math.clamp(w, 0.0, 1.0).sum()
     shift = value.dot(value_grad)
-    w_grad = vec3(0.0)
+    moves = vec3(0.0)
     for k in ti.static(range(3)):
-        if 0.0 < w[k] < 1.0:
-            w_grad[k] = (value_grad[k] - shift) * scale
-    return w_grad
+        moves[k] = ti.select(0.0 < w[k] < 1.0, scale, 0.0)
+    return (value_grad - shift) * moves
 
 
 @ti.func

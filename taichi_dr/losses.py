@@ -1,0 +1,377 @@
+"""Losses: between images (mse, l1, silhouette_iou) and of meshes (laplacian, flatten, edge_length).
+
+Each adds weight times its value to a 0-D loss, so a sum of losses is one call after another inside a tape. Sums run in
+a fixed order, so two runs agree bitwise.
+"""
+
+from typing import Any
+
+import numpy as np
+import taichi as ti
+from taichi.lang import impl
+
+from . import runtime
+from .arrays import Array, Floats, Image, Scalar, empty, expect, is_finite, split, vec2, work_item
+from .regularizers import add_terms, checked_loss, checked_number, edge_length, flatten, laplacian, strips, strips_total, sum_strips
+from .tape import operator
+
+__all__ = ["edge_length", "flatten", "l1", "laplacian", "mse", "silhouette_iou"]
+
+Anything = ti.types.ndarray(needs_grad=False)  # any number of axes, numbers or vectors
+Pairs = ti.types.ndarray(dtype=vec2, ndim=1, needs_grad=False)  # (N,): (intersection, union)
+
+SQUARE, ABSOLUTE = 0, 1
+EPS = 1e-6  # of SoftRas, so that an empty view has a quotient
+CPU_CHUNK, GPU_CHUNK = 256, 32  # elements that one thread sums at most
+
+
+def mse(image: Array, target: Array, loss: Array, weight: float = 1.0) -> None:
+    """Add the mean squared difference of two arrays.
+
+        loss += weight / N sum (image - target)^2      over all N components of `image`
+
+    Args:
+        image: (B, H, W) of vec4, or any float array of 1 to 4 axes, of numbers or vectors: (B, V) of vec3, (N,), ...
+        target: the same; with two axes or more, a leading axis of 1 serves every view.
+        loss: 0-D, added to; make it with `dr.scalar()`.
+        weight: a factor.
+
+    Differentiable in `image` and `target`. A pixel that is not finite makes the loss so, and gets no gradient.
+
+    Raises:
+        ValueError: types or shapes that do not match, a NumPy array, a weight that is not finite.
+    """
+    _checked(image, target)
+    _difference(image, target, SQUARE, checked_number("weight", weight) / _size(image), checked_loss(loss))
+
+
+def l1(image: Array, target: Array, loss: Array, weight: float = 1.0) -> None:
+    """Add the mean absolute difference of two arrays; its gradient is zero where they agree.
+
+        loss += weight / N sum |image - target|        over all N components of `image`
+
+    Args:
+        image: (B, H, W) of vec4, or any float array of 1 to 4 axes, of numbers or vectors: (B, V) of vec3, (N,), ...
+        target: the same; with two axes or more, a leading axis of 1 serves every view.
+        loss: 0-D, added to; make it with `dr.scalar()`.
+        weight: a factor.
+
+    Differentiable in `image` and `target`. A pixel that is not finite makes the loss so, and gets no gradient.
+
+    Raises:
+        ValueError: types or shapes that do not match, a NumPy array, a weight that is not finite.
+    """
+    _checked(image, target)
+    _difference(image, target, ABSOLUTE, checked_number("weight", weight) / _size(image), checked_loss(loss))
+
+
+def silhouette_iou(image: Array, target: Array, loss: Array, weight: float = 1.0) -> None:
+    """Add how little two silhouettes overlap: 0 where they are the same, 1 where they are apart.
+
+        loss += weight / B sum_b (1 - I_b / (U_b + 1e-6)),   I_b = sum a t,   U_b = sum (a + t - a t)
+
+    with a and t the alpha of `image` and `target`, summed over the pixels of view b.
+
+    Args:
+        image: (B, H, W) of vec4; alpha is the last component, in [0, 1].
+        target: the same; a leading axis of 1 serves every view.
+        loss: 0-D, added to; make it with `dr.scalar()`.
+        weight: a factor.
+
+    Differentiable in the alpha of `image` and `target`. A pixel whose alpha is not finite is left out of both sums.
+
+    Raises:
+        ValueError: types or shapes that do not match, a NumPy array, a weight that is not finite.
+
+    Source: Liu et al., Soft Rasterizer, ICCV 2019, equation 6.
+    """
+    _checked(image, target, (4,), (3,), "(B, H, W) of vec4")
+    sums = empty(vec2, image.shape[0])
+    _silhouette_iou(image, target, sums, checked_number("weight", weight) / image.shape[0], checked_loss(loss))
+
+
+def _checked(
+    image: Any, target: Any, elements: tuple[int, ...] = (1, 2, 3, 4), ndims: tuple[int, ...] = (1, 2, 3, 4), meaning: str = "1 to 4 axes"
+) -> None:
+    """Raise a ValueError unless both are float arrays of one element type and shape, up to a leading axis of 1 in the target."""
+    for name, x in (("image", image), ("target", target)):
+        if not isinstance(x, ti.Ndarray):
+            raise ValueError(
+                f"{name}: expected a Taichi array, got {type(x).__name__}; convert it once, outside of the loop: {name} = dr.array({name})"
+            )
+        if x is image:
+            expect(name, x, elements, ndims, meaning)
+        if x.dtype != impl.get_runtime().default_fp:
+            raise ValueError(f"{name}: expected floats in the precision of dr.init, got {x.dtype}; make it with dr.array(..., dtype=float)")
+    came, needed = tuple(target.shape), tuple(image.shape)
+    if target.element_shape != image.element_shape:
+        raise ValueError(f"target: expected elements like the image's, {_element(image)}, got {_element(target)}")
+    if came == needed[1:]:
+        raise ValueError(
+            f"target: expected shape {needed}, or {(1, *came)} to serve every view, got {came}; "
+            f"add the batch axis: target = dr.array(values[None]) or dr.array(numpy.expand_dims(values, 0))"
+        )
+    if came != needed and (len(needed) == 1 or came != (1, *needed[1:])):
+        one = f", or {(1, *needed[1:])} to serve every view" if len(needed) > 1 else ""
+        raise ValueError(f"target: expected shape {needed}{one}, got {came}; give both arrays the same shape")
+
+
+def _element(x: Array) -> str:
+    return "vec" + "x".join(map(str, x.element_shape)) if x.element_shape else "numbers"
+
+
+def _components(x: Array) -> int:
+    return int(np.prod(x.element_shape, dtype=int))
+
+
+def _size(x: Array) -> int:
+    return int(np.prod(x.shape, dtype=np.int64)) * _components(x)
+
+
+# --- Walking two arrays in rows ----------------------------------------------------------------------------------
+#
+# Arrays of any number of axes are taken as rows: all axes but the last. A thread takes a chunk of a row: its elements
+# begin, begin + step, ... On a CPU these lie side by side; on a GPU those of neighboring threads do.
+
+
+def _chunks(x: Array) -> tuple[int, int, int, int]:
+    """(chunk, per_row, first, step): elements of a chunk, chunks of a row, begin of chunk 1, and the step within."""
+    on_cpu = runtime.device().arch == "cpu"
+    columns = x.shape[-1]
+    per_row = -(-columns // (CPU_CHUNK if on_cpu else GPU_CHUNK))
+    chunk = -(-columns // per_row)
+    return chunk, per_row, chunk if on_cpu else 1, 1 if on_cpu else per_row
+
+
+def _rows(x: Array) -> int:
+    return int(np.prod(x.shape[:-1], dtype=np.int64))
+
+
+@ti.func
+def _row(x: ti.template(), row: int):
+    """The index of the first element of a row."""
+    I = ti.Vector.zero(int, ti.static(len(x.shape)))
+    rest = row
+    for k in ti.static(range(len(x.shape) - 2, -1, -1)):
+        I[k] = rest % x.shape[k]
+        rest //= x.shape[k]
+    return I
+
+
+@ti.func
+def _at(first, column: int):
+    """The index of an element of the row that begins at `first`."""
+    I = first
+    I[ti.static(first.n - 1)] = column
+    return I
+
+
+@ti.func
+def _chunk_length(columns: int, begin: int, chunk: int, step: int):
+    return ti.min(chunk, (columns - begin + step - 1) // step)
+
+
+# --- Squared and absolute difference -----------------------------------------------------------------------------
+
+
+@ti.func
+def _distance(d, kind: ti.template(), components: ti.template()):
+    """d^2 or |d|, summed over the components."""
+    sizes = ti.abs(d)
+    if ti.static(kind == SQUARE):
+        sizes = d * d
+    total = 0.0
+    if ti.static(components == 1):
+        total = sizes
+    else:
+        total = sizes.sum()
+    return total
+
+
+@ti.func
+def _distance_adjoint(d, kind: ti.template(), components: ti.template(), distance_grad):
+    """Gradient of d, zero where d is not finite."""
+    d_grad = ti.zero(d)
+    bounded = False
+    if ti.static(components == 1):
+        bounded = is_finite(ti.Vector([d]))
+    else:
+        bounded = is_finite(d)
+    if bounded:
+        if ti.static(kind == SQUARE):
+            d_grad = 2.0 * distance_grad * d
+        else:
+            d_grad = distance_grad * ti.math.sign(d)
+    return d_grad
+
+
+@ti.kernel
+def _difference_kernel(
+    image: Anything, target: Anything, terms: Floats, loss: Scalar,
+    steps: int, pad: int, threads: int, n: int, target_rows: int, columns: int, chunk: int, per_row: int, first: int, step: int,
+    length: int, count: int, scale: float, kind: ti.template(), components: ti.template(),
+):  # fmt: skip
+    for q in range(steps):
+        k = work_item(q, pad, threads, n)
+        if k >= 0:
+            row, begin = k // per_row, k % per_row * first
+            i, j = _row(image, row), _row(target, row % target_rows)
+            total = 0.0
+            for m in range(_chunk_length(columns, begin, chunk, step)):
+                column = begin + m * step
+                total += _distance(image[_at(i, column)] - target[_at(j, column)], kind, components)
+            terms[k] = total
+    add_terms(terms, n, length, count, scale, loss)
+
+
+@operator
+def _difference(image: Array, target: Array, kind: int, scale: float, loss: Array) -> None:
+    chunk, per_row, first, step = _chunks(image)
+    n = _rows(image) * per_row
+    length, count = strips(n)
+    _difference_kernel(
+        image, target, empty(float, n + count), loss,
+        *split(n), n, _rows(target), image.shape[-1], chunk, per_row, first, step, length, count, scale, kind, _components(image),
+    )  # fmt: skip
+
+
+@ti.kernel
+def _difference_adjoint_kernel(
+    image: Anything, target: Anything, image_grad: Anything, target_grad: Anything, loss_grad: Scalar,
+    steps: int, pad: int, threads: int, n: int, views: int, target_rows: int, columns: int, chunk: int, per_row: int, first: int, step: int,
+    scale: float, kind: ti.template(), components: ti.template(), by_image: ti.template(), by_target: ti.template(),
+):  # fmt: skip
+    """A thread takes a chunk of the target and walks all the views that it serves, so none shares a gradient."""
+    for q in range(steps):
+        k = work_item(q, pad, threads, n)
+        if k >= 0:
+            row, begin = k // per_row, k % per_row * first
+            j = _row(target, row)
+            for view in range(views):
+                i = _row(image, view * target_rows + row)
+                for m in range(_chunk_length(columns, begin, chunk, step)):
+                    I, J = _at(i, begin + m * step), _at(j, begin + m * step)
+                    d_grad = _distance_adjoint(image[I] - target[J], kind, components, scale * loss_grad[None])
+                    if ti.static(by_image):
+                        image_grad[I] = image_grad[I] + d_grad
+                    if ti.static(by_target):
+                        target_grad[J] = target_grad[J] - d_grad
+
+
+@_difference.adjoint
+def _difference_adjoint(image: Array, target: Array, kind: int, scale: float, loss: Array) -> None:
+    by_image, by_target = image.grad is not None, target.grad is not None
+    if not (by_image or by_target):
+        return
+    chunk, per_row, first, step = _chunks(image)
+    n, views = _rows(target) * per_row, _rows(image) // _rows(target)
+    _difference_adjoint_kernel(
+        image, target, image.grad if by_image else image, target.grad if by_target else target, loss.grad,
+        *split(n), n, views, _rows(target), image.shape[-1], chunk, per_row, first, step, scale, kind, _components(image), by_image, by_target,
+    )  # fmt: skip
+
+
+# --- Silhouettes -------------------------------------------------------------------------------------------------
+
+
+@ti.func
+def _overlap(a, t):
+    """(intersection, union) of a pixel, zero where that is not finite."""
+    both = vec2(a * t, a + t - a * t)
+    if not is_finite(both):
+        both = vec2(0.0)
+    return both
+
+
+@ti.func
+def _overlap_adjoint(a, t, both_grad):
+    """Gradients of a and t."""
+    a_grad, t_grad = 0.0, 0.0
+    if is_finite(vec2(a * t, a + t)):
+        a_grad = both_grad.x * t + both_grad.y * (1.0 - t)
+        t_grad = both_grad.x * a + both_grad.y * (1.0 - a)
+    return a_grad, t_grad
+
+
+@ti.func
+def _one_minus_iou(sums):
+    return 1.0 - sums.x / (sums.y + EPS)
+
+
+@ti.func
+def _one_minus_iou_adjoint(sums, value_grad):
+    """Gradient of (intersection, union)."""
+    return value_grad * vec2(-1.0, sums.x / (sums.y + EPS)) / (sums.y + EPS)
+
+
+@ti.kernel
+def _silhouette_iou_kernel(
+    image: Image, target: Image, terms: Pairs, sums: Pairs, loss: Scalar,
+    steps: int, pad: int, threads: int, n: int, columns: int, chunk: int, per_row: int, first: int, step: int,
+    views: int, of_view: int, length: int, count: int, scale: float,
+):  # fmt: skip
+    for q in range(steps):
+        k = work_item(q, pad, threads, n)
+        if k >= 0:
+            row, begin = k // per_row, k % per_row * first
+            b, i = row // image.shape[1], row % image.shape[1]
+            total = vec2(0.0)
+            for m in range(_chunk_length(columns, begin, chunk, step)):
+                j = begin + m * step
+                total += _overlap(image[b, i, j].w, target[b % target.shape[0], i, j].w)
+            terms[k] = total
+    sum_strips(terms, views, of_view, length, count)
+    for b in range(views):
+        sums[b] = strips_total(terms, views, of_view, count, b)
+    ti.loop_config(serialize=True)
+    for b in range(views):
+        loss[None] = loss[None] + scale * _one_minus_iou(sums[b])
+
+
+@operator
+def _silhouette_iou(image: Array, target: Array, sums: Array, scale: float, loss: Array) -> None:
+    chunk, per_row, first, step = _chunks(image)
+    views, height, columns = image.shape
+    of_view = height * per_row
+    length, count = strips(of_view)
+    _silhouette_iou_kernel(
+        image, target, empty(vec2, views * (of_view + count)), sums, loss,
+        *split(views * of_view), views * of_view, columns, chunk, per_row, first, step, views, of_view, length, count, scale,
+    )  # fmt: skip
+
+
+@ti.kernel
+def _silhouette_iou_adjoint_kernel(
+    image: Image, target: Image, sums: Pairs, image_grad: Image, target_grad: Image, loss_grad: Scalar,
+    steps: int, pad: int, threads: int, n: int, columns: int, chunk: int, per_row: int, first: int, step: int,
+    scale: float, by_image: ti.template(), by_target: ti.template(),
+):  # fmt: skip
+    """A thread takes a chunk of the target and walks all the views that it serves, so none shares a gradient."""
+    for q in range(steps):
+        k = work_item(q, pad, threads, n)
+        if k >= 0:
+            row, begin = k // per_row, k % per_row * first
+            i = row % target.shape[1]
+            for view in range(image.shape[0] // target.shape[0]):
+                b = view * target.shape[0] + row // target.shape[1]
+                sums_grad = _one_minus_iou_adjoint(sums[b], scale * loss_grad[None])
+                for m in range(_chunk_length(columns, begin, chunk, step)):
+                    j, c = begin + m * step, b % target.shape[0]
+                    a_grad, t_grad = _overlap_adjoint(image[b, i, j].w, target[c, i, j].w, sums_grad)
+                    if ti.static(by_image):
+                        image_grad[b, i, j].w = image_grad[b, i, j].w + a_grad
+                    if ti.static(by_target):
+                        target_grad[c, i, j].w = target_grad[c, i, j].w + t_grad
+
+
+@_silhouette_iou.adjoint
+def _silhouette_iou_adjoint(image: Array, target: Array, sums: Array, scale: float, loss: Array) -> None:
+    by_image, by_target = image.grad is not None, target.grad is not None
+    if not (by_image or by_target):
+        return
+    chunk, per_row, first, step = _chunks(image)
+    n = _rows(target) * per_row
+    _silhouette_iou_adjoint_kernel(
+        image, target, sums, image.grad if by_image else image, target.grad if by_target else target, loss.grad,
+        *split(n), n, image.shape[-1], chunk, per_row, first, step, scale, by_image, by_target,
+    )  # fmt: skip

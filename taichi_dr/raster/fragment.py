@@ -1,0 +1,231 @@
+"""One fragment, a face seen from a pixel, in the soft rasterizer: coverage, depth and color; each adjoint below its function.
+
+Nothing here branches, so that on CPUs LLVM computes eight fragments at once; what does not count is selected away.
+"""
+
+import taichi as ti
+from taichi.lang import impl
+
+from ..arrays import vec2, vec3
+from . import triangle
+
+HARD, BARYCENTRIC, EUCLIDEAN = 0, 1, 2
+SOFTMAX = 1
+SUM, PROD = 1, 2
+DISTANCES = {"hard": HARD, "barycentric": BARYCENTRIC, "euclidean": EUCLIDEAN}
+RGBS = {"hard": HARD, "softmax": SOFTMAX}
+ALPHAS = {"hard": HARD, "sum": SUM, "prod": PROD}
+
+FAR_AWAY = 1e30  # a logit or a depth beyond all others; infinities do not survive fast math
+LEAST_KEEP = 1e-30  # the product of 1 - D stops here: smaller floats are slow and change nothing
+
+
+def _inlines_exp() -> bool:
+    """Whether `exp` is spelled out: on CPUs a call into the C library would keep LLVM from vectorizing."""
+    return impl.current_cfg().arch in (ti.x64, ti.arm64) and impl.get_runtime().default_fp == ti.f32
+
+
+@ti.func
+def exp(x):
+    """e^x for x <= 0, within 1e-7 relative; at least 1e-38."""
+    value = 0.0
+    if ti.static(_inlines_exp()):
+        # e^x = 2^k e^r with |r| <= ln 2 / 2; ln 2 in two parts, the first exact times k; e^r by its minimax polynomial.
+        k = ti.floor(ti.max(x, -87.0) * 1.44269504 + 0.5)
+        r = ti.max(x, -87.0) - k * 0.693359375 + k * 2.12194440e-4
+        tail = 0.16666420814 + r * (0.04166835816 + r * (0.00837477304 + r * 0.00138294184))
+        value = (1.0000000005921 + r * (1.00000003612983 + r * (0.4999999149 + r * tail))) * ti.bit_cast((int(k) + 127) << 23, ti.f32)
+    else:
+        value = ti.exp(x)
+    return value
+
+
+@ti.func
+def sigmoid(x):
+    """D and 1 - D, both to full precision."""
+    e = exp(-ti.abs(x))
+    near_one = 1.0 / (1.0 + e)
+    near_zero = e * near_one
+    return ti.select(x > 0.0, near_one, near_zero), ti.select(x > 0.0, near_zero, near_one)
+
+
+@ti.func
+def logit(p, a, b, c, w, sigma, distance: ti.template()):
+    """x with D = sigmoid(x), and the edge that x is measured from, named by the corner opposite."""
+    x, edge = 0.0, 0
+    least = ti.min(w.x, w.y, w.z)
+    if ti.static(distance == HARD):
+        x = ti.select(least >= 0.0, FAR_AWAY, -FAR_AWAY)
+    elif ti.static(distance == BARYCENTRIC):
+        x = least * ti.abs(least) / sigma
+        edge = ti.select(w.x == least, 0, ti.select(w.y == least, 1, 2))
+    else:
+        d, edge_of_d = triangle.boundary_distance(p, a, b, c)
+        x, edge = ti.select(least > 0.0, d, -d) / sigma, edge_of_d
+    return x, edge
+
+
+@ti.func
+def logit_adjoint(p, a, b, c, w, edge, sigma, distance: ti.template(), x_grad):
+    """Gradients of the corners a, b, c."""
+    a_grad, b_grad, c_grad = vec2(0.0), vec2(0.0), vec2(0.0)
+    least = ti.min(w.x, w.y, w.z)
+    if ti.static(distance == BARYCENTRIC):
+        step = x_grad * 2.0 * ti.abs(least) / sigma
+        w_grad = vec3(ti.select(edge == 0, step, 0.0), ti.select(edge == 1, step, 0.0), ti.select(edge == 2, step, 0.0))
+        a_grad, b_grad, c_grad = triangle.barycentrics_adjoint(a, b, c, w, w_grad)
+    elif ti.static(distance == EUCLIDEAN):
+        d_grad = ti.select(least > 0.0, x_grad, -x_grad) / sigma
+        a_grad, b_grad, c_grad = triangle.boundary_distance_adjoint(p, a, b, c, edge, d_grad)
+    return a_grad, b_grad, c_grad
+
+
+@ti.func
+def surface(w, z, perspective_correct: ti.template()):
+    """Depth, and the weights of the corners' colors, at the point of the face that the fragment shows."""
+    clipped = triangle.clip_weights(w)
+    depth = triangle.depth_at(clipped, z)
+    weights = clipped
+    if ti.static(perspective_correct):
+        weights = triangle.perspective_weights(clipped, z, depth)
+    return depth, weights
+
+
+@ti.func
+def surface_adjoint(w, z, perspective_correct: ti.template(), depth_grad, weights_grad):
+    """Gradients of w and z."""
+    clipped = triangle.clip_weights(w)
+    depth = triangle.depth_at(clipped, z)
+    clipped_grad, z_grad = weights_grad, vec3(0.0)
+    if ti.static(perspective_correct):
+        clipped_grad, z_grad, more = triangle.perspective_weights_adjoint(clipped, z, depth, weights_grad)
+        depth_grad += more
+    by_depth, z_by_depth = triangle.depth_at_adjoint(clipped, z, depth, depth_grad)
+    return triangle.clip_weights_adjoint(w, clipped, clipped_grad + by_depth), z_grad + z_by_depth
+
+
+@ti.func
+def texel_index(weights, resolution: int):
+    """Row and column of the texel at `weights`: a face is cut into R x R cells, each into two triangles (SoftRas)."""
+    column = ti.min(int(weights.x * resolution), resolution - 1)
+    row = ti.min(int(weights.y * resolution), resolution - 1)
+    # On the edge opposite corner 2 the sum is 1 up to rounding, and only lower triangles are there.
+    upper = (row + column < resolution - 1) & ((weights.x + weights.y) * resolution - column - row > 1.0)
+    return ti.select(upper, resolution - 1 - row, row), ti.select(upper, resolution - 1 - column, column)
+
+
+@ti.func
+def color_at(colors: ti.template(), b: int, f: int, c0, c1, c2, weights):
+    """The color of face f in view b at `weights`, from its corner colors or its texels."""
+    color = vec3(0.0)
+    if ti.static(len(colors.shape) == 2):
+        color = weights.x * c0 + weights.y * c1 + weights.z * c2
+    elif ti.static(len(colors.shape) == 3):
+        row, column = texel_index(weights, colors.shape[1])
+        color = colors[f, row, column]
+    else:
+        row, column = texel_index(weights, colors.shape[2])
+        color = colors[b % colors.shape[0], f, row, column]
+    return color
+
+
+@ti.func
+def corner_colors(colors: ti.template(), faces: ti.template(), b: int, f: int):
+    """The colors of the corners of face f, zero where the mesh has texels."""
+    c0, c1, c2 = vec3(0.0), vec3(0.0), vec3(0.0)
+    if ti.static(len(colors.shape) == 2):
+        view = b % colors.shape[0]
+        c0, c1, c2 = colors[view, faces[f].x], colors[view, faces[f].y], colors[view, faces[f].z]
+    return c0, c1, c2
+
+
+@ti.func
+def faces_us(a, b, c, double_sided: ti.template()):
+    """Whether the face shows its color: counter-clockwise on the screen, or all are shown."""
+    facing = 1 == 1
+    if ti.static(not double_sided):
+        facing = triangle.doubled_area(a, b, c) > 0.0
+    return facing
+
+
+@ti.func
+def blend(
+    color, keep, total, front, f: int, x, counts, facing, w, depth, face_color,
+    softness, near, far, rgb: ti.template(), alpha: ti.template(),
+):  # fmt: skip
+    """A pixel's sums with one more fragment: rgb, alpha so far, and sum of weights and front depth (hard: face and depth).
+
+    The softmax is kept relative to its front, and rescaled whenever the front moves nearer.
+    """
+    D, not_D = sigmoid(x)
+    if ti.static(alpha == PROD):
+        keep = ti.select(counts, ti.max(keep * not_D, LEAST_KEEP), keep)
+    elif ti.static(alpha == SUM):
+        keep += ti.select(counts, D, 0.0)
+    else:
+        keep = ti.select(counts & (D > 0.5), 1.0, keep)
+    shows = counts & facing & (near <= depth) & (depth <= far)
+    if ti.static(rgb == SOFTMAX):
+        behind = (depth - front) / softness  # depths, since their difference is exact where it matters
+        shrink = exp(-ti.abs(behind))
+        nearer = shows & (behind < 0.0)
+        old = ti.select(nearer, shrink, 1.0)
+        new = ti.select(shows, D * ti.select(nearer, 1.0, shrink), 0.0)
+        color = old * color + new * face_color
+        total = old * total + new
+        front = ti.select(nearer, depth, front)
+    else:
+        wins = shows & (ti.min(w.x, w.y, w.z) > 0.0) & (depth < front)
+        color = ti.select(wins, face_color, color)
+        total = ti.select(wins, float(f), total)
+        front = ti.select(wins, depth, front)
+    return color, keep, total, front
+
+
+@ti.func
+def pixel_adjoint(pixel, pixel_grad, face_count: int, alpha: ti.template()):
+    """What the adjoints of a pixel's fragments share: gradient of its color, that times the color, and of its opacity."""
+    opacity_step = 0.0
+    if ti.static(alpha == PROD):
+        opacity_step = pixel_grad.w * (1.0 - pixel.w)  # dA/dx = (1 - A) D: no division, so nothing blows up as D nears 1
+    elif ti.static(alpha == SUM):
+        opacity_step = pixel_grad.w / face_count
+    return pixel_grad.xyz, pixel_grad.xyz.dot(pixel.xyz), opacity_step
+
+
+@ti.func
+def blend_adjoint(
+    color_grad, color_pull, opacity_step, total, front, f: int, x, counts, facing, depth, face_color,
+    softness, near, far, rgb: ti.template(), alpha: ti.template(),
+):  # fmt: skip
+    """Gradients of the fragment's x, depth and color, from `pixel_adjoint` and the pixel's sum of weights and front."""
+    D, not_D = sigmoid(x)
+    x_grad, depth_grad, share = 0.0, 0.0, 0.0  # share: how much of the pixel's color the fragment is
+    if ti.static(alpha == PROD):
+        x_grad = opacity_step * D
+    elif ti.static(alpha == SUM):
+        x_grad = opacity_step * D * not_D
+    shows = counts & facing & (near <= depth) & (depth <= far)
+    if ti.static(rgb == SOFTMAX):
+        share = ti.select(shows, D * exp(ti.min(front - depth, 0.0) / softness) / total, 0.0)
+        pull = share * (color_grad.dot(face_color) - color_pull)
+        x_grad += pull * not_D
+        depth_grad = -pull / softness
+    else:
+        share = ti.select(shows & (total == float(f)), 1.0, 0.0)
+    return ti.select(counts, x_grad, 0.0), depth_grad, share * color_grad
+
+
+@ti.func
+def fragment_adjoint(
+    p, a, b, c, z, c0, c1, c2, w, x, edge, x_grad, depth_grad, face_color_grad, sigma,
+    distance: ti.template(), perspective_correct: ti.template(), textured: ti.template(),
+):  # fmt: skip
+    """Gradients of the corners a, b, c on the screen and of their depths z."""
+    weights_grad = vec3(0.0)
+    if ti.static(not textured):
+        weights_grad = vec3(face_color_grad.dot(c0), face_color_grad.dot(c1), face_color_grad.dot(c2))
+    w_grad, z_grad = surface_adjoint(w, z, perspective_correct, depth_grad, weights_grad)
+    a_grad, b_grad, c_grad = logit_adjoint(p, a, b, c, w, edge, sigma, distance, x_grad)
+    a_more, b_more, c_more = triangle.barycentrics_adjoint(a, b, c, w, w_grad)
+    return a_grad + a_more, b_grad + b_more, c_grad + c_more, z_grad
