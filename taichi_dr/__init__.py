@@ -1,1 +1,34 @@
-"""taichi_dr: a differentiable mesh renderer that runs wherever Taichi runs."""
+"""taichi_dr: a differentiable mesh renderer; images in, mesh, colors, lights and cameras out.
+
+The names below are in the order of the pipeline: start, arrays, tape, mesh, camera, lights, raster, render, losses, optimizers.
+"""
+
+from . import datasets as datasets
+from . import io as io
+from . import losses as losses
+from . import optim as optim
+from . import pictures as pictures
+from . import shapes as shapes
+from .arrays import array as array
+from .arrays import read as read
+from .arrays import scalar as scalar
+from .arrays import write as write
+from .camera import Camera as Camera
+from .camera import project as project
+from .gradcheck import gradcheck as gradcheck
+from .lights import AmbientLight as AmbientLight
+from .lights import DirectionalLight as DirectionalLight
+from .lights import PointLight as PointLight
+from .lights import face_normals as face_normals
+from .lights import shade as shade
+from .lights import vertex_normals as vertex_normals
+from .mesh import Mesh as Mesh
+from .raster.downsample import downsample as downsample
+from .raster.soft import soft_rasterize as soft_rasterize
+from .render import SoftRenderer as SoftRenderer
+from .runtime import Device as Device
+from .runtime import device as device
+from .runtime import init as init
+from .tape import Tape as Tape
+
+__version__ = "0.1.0"

@@ -12,6 +12,8 @@ Angles are in degrees at the public face and in radians inside.
 
 import sys
 from collections import OrderedDict
+from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -169,6 +171,19 @@ class _Sample:
         self.grad = grad
 
 
+_constants: dict[tuple[float, ...], tuple[Any, Array]] = {}
+
+
+def constant(values: tuple[float, ...]) -> Array:
+    """A vector without a gradient that nobody writes to, made once for each tuple of numbers."""
+    owner, known = _constants.get(values, (None, None))
+    if owner is not impl.get_runtime() or known is None:
+        known = array(np.array(values))
+        known.grad = None
+        _constants[values] = impl.get_runtime(), known
+    return known
+
+
 _UNHELD = _references([_Sample(_Sample(None))], 0)  # type: ignore[list-item]
 _pool = _Pool()
 
@@ -209,7 +224,7 @@ def _numpy_dtype(x: Array) -> np.dtype:
 # --- Checks -----------------------------------------------------------------------------------------------------
 
 
-def expect(name: str, x: Any, element: int | tuple[int, ...], ndims: int | tuple[int, ...], meaning: str) -> None:
+def expect(name: str, x: Any, element: int | tuple[int, ...], ndims: int | tuple[int, ...], meaning: str, *, integers: bool = False) -> None:
     """Raise a ValueError unless `x` is a Taichi array with elements of `element` components and `ndims` axes.
 
     Args:
@@ -218,6 +233,7 @@ def expect(name: str, x: Any, element: int | tuple[int, ...], ndims: int | tuple
         element: components per element: 1 for numbers, 2, 3 or 4 for vectors.
         ndims: the numbers of axes allowed.
         meaning: the shape in words, such as "(B, V) of vec3".
+        integers: elements are i32 instead of floats in the precision of `init`.
     """
     fix = f"make it with dr.array(...): expected {meaning}"
     if not isinstance(x, ti.Ndarray):
@@ -228,9 +244,9 @@ def expect(name: str, x: Any, element: int | tuple[int, ...], ndims: int | tuple
     if components not in elements or len(x.shape) not in axes:
         came = f"shape {tuple(x.shape)}" + (f" of vec{components}" if components > 1 else " of numbers")
         raise ValueError(f"{name}: expected {meaning}, got {came}; {fix}")
-    floats = impl.get_runtime().default_fp
-    if x.dtype not in (floats, ti.i32) and x.dtype in (ti.f16, ti.f32, ti.f64):
-        raise ValueError(f"{name}: expected {floats} elements, the precision of dr.init, got {x.dtype}; make it with dr.array(...)")
+    dtype = ti.i32 if integers else impl.get_runtime().default_fp
+    if x.dtype != dtype:
+        raise ValueError(f"{name}: expected {dtype} elements, got {x.dtype}; make it with dr.array(...)")
 
 
 def batch_size(**arrays: tuple[int, str] | int) -> int:
@@ -250,10 +266,10 @@ def batch_size(**arrays: tuple[int, str] | int) -> int:
 
 def image_size(size: int | tuple[int, int]) -> tuple[int, int]:
     """(height, width) of `size`, one number for a square."""
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or not all(isinstance(n, int) and n >= 1 for n in sides):
+    sides = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if len(sides) != 2 or not all(isinstance(n, Integral) and n >= 1 for n in sides):
         raise ValueError(f"size: expected a positive whole number or (height, width), got {size!r}")
-    return sides
+    return int(sides[0]), int(sides[1])
 
 
 def split(n: int) -> tuple[int, int, int]:

@@ -19,7 +19,7 @@ import numpy as np
 import taichi as ti
 
 from . import runtime
-from .arrays import Array, Points, Vectors, array, batch_size, empty, expect, image_size, is_finite, item, split, vec3, work_item, write, zero
+from .arrays import Array, Points, Vectors, batch_size, empty, expect, image_size, is_finite, item, split, vec3, work_item, write, zero
 from .tape import operator
 
 Angles = ti.types.ndarray(dtype=float, needs_grad=False)  # () or (B,): degrees
@@ -213,11 +213,10 @@ def _check_views(eye: np.ndarray, at: np.ndarray, up: np.ndarray) -> None:
 
 
 def _field(name: str, values: np.ndarray) -> Array:
-    """An array over views with these values and a zero gradient."""
-    if name != "fov":
-        return array(np.atleast_2d(values))
-    out = empty(float, max(1, values.size), needs_grad=True)  # array() would make two to four numbers a vector
-    write(out, np.atleast_1d(values))
+    """An array over views with these values and a zero gradient; from the pool, for a fit may make a camera in each step."""
+    values = np.atleast_1d(values) if name == "fov" else np.atleast_2d(values)
+    out = empty(float if name == "fov" else vec3, len(values), needs_grad=True)
+    write(out, values)
     zero(out.grad)
     return out
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import taichi as ti
-from taichi.lang import impl
 
 from . import runtime
 from .arrays import Array, Floats, Image, Scalar, empty, expect, is_finite, split, vec2, work_item
-from .regularizers import add_terms, checked_loss, checked_number, edge_length, flatten, laplacian, strips, strips_total, sum_strips
+from .regularizers import add_terms, checked_loss, checked_number, edge_length, flatten, is_finite_number, laplacian, strips, strips_total, sum_strips
 from .tape import operator
 
 __all__ = ["edge_length", "flatten", "l1", "laplacian", "mse", "silhouette_iou"]
@@ -22,7 +21,7 @@ Pairs = ti.types.ndarray(dtype=vec2, ndim=1, needs_grad=False)  # (N,): (interse
 
 SQUARE, ABSOLUTE = 0, 1
 EPS = 1e-6  # of SoftRas, so that an empty view has a quotient
-CPU_CHUNK, GPU_CHUNK = 256, 32  # elements that one thread sums at most
+CPU_CHUNK, GPU_CHUNK = 256, 4  # elements that one thread sums at most
 
 
 def mse(image: Array, target: Array, loss: Array, weight: float = 1.0) -> None:
@@ -83,7 +82,7 @@ def silhouette_iou(image: Array, target: Array, loss: Array, weight: float = 1.0
     Raises:
         ValueError: types or shapes that do not match, a NumPy array, a weight that is not finite.
 
-    Source: Liu et al., Soft Rasterizer, ICCV 2019, equation 6.
+    Source: Liu et al., Soft Rasterizer, ICCV 2019, section 4.1.
     """
     _checked(image, target, (4,), (3,), "(B, H, W) of vec4")
     sums = empty(vec2, image.shape[0])
@@ -99,21 +98,18 @@ def _checked(
             raise ValueError(
                 f"{name}: expected a Taichi array, got {type(x).__name__}; convert it once, outside of the loop: {name} = dr.array({name})"
             )
-        if x is image:
-            expect(name, x, elements, ndims, meaning)
-        if x.dtype != impl.get_runtime().default_fp:
-            raise ValueError(f"{name}: expected floats in the precision of dr.init, got {x.dtype}; make it with dr.array(..., dtype=float)")
+    expect("image", image, elements, ndims, meaning)
     came, needed = tuple(target.shape), tuple(image.shape)
     if target.element_shape != image.element_shape:
         raise ValueError(f"target: expected elements like the image's, {_element(image)}, got {_element(target)}")
     if came == needed[1:]:
         raise ValueError(
-            f"target: expected shape {needed}, or {(1, *came)} to serve every view, got {came}; "
-            f"add the batch axis: target = dr.array(values[None]) or dr.array(numpy.expand_dims(values, 0))"
+            f"target: expected shape {needed}, or {(1, *came)} to serve every view, got {came}; add the batch axis: target = dr.array(values[None])"
         )
     if came != needed and (len(needed) == 1 or came != (1, *needed[1:])):
         one = f", or {(1, *needed[1:])} to serve every view" if len(needed) > 1 else ""
         raise ValueError(f"target: expected shape {needed}{one}, got {came}; give both arrays the same shape")
+    expect("target", target, elements, ndims, meaning)
 
 
 def _element(x: Array) -> str:
@@ -130,17 +126,14 @@ def _size(x: Array) -> int:
 
 # --- Walking two arrays in rows ----------------------------------------------------------------------------------
 #
-# Arrays of any number of axes are taken as rows: all axes but the last. A thread takes a chunk of a row: its elements
-# begin, begin + step, ... On a CPU these lie side by side; on a GPU those of neighboring threads do.
+# Arrays of any number of axes are taken as rows: all axes but the last. A thread takes a chunk of a row.
 
 
-def _chunks(x: Array) -> tuple[int, int, int, int]:
-    """(chunk, per_row, first, step): elements of a chunk, chunks of a row, begin of chunk 1, and the step within."""
-    on_cpu = runtime.device().arch == "cpu"
-    columns = x.shape[-1]
-    per_row = -(-columns // (CPU_CHUNK if on_cpu else GPU_CHUNK))
-    chunk = -(-columns // per_row)
-    return chunk, per_row, chunk if on_cpu else 1, 1 if on_cpu else per_row
+def _chunks(x: Array) -> tuple[int, int]:
+    """Length of a chunk and chunks in a row, whose last one may be shorter."""
+    longest = CPU_CHUNK if runtime.device().arch == "cpu" else GPU_CHUNK
+    per_row = -(-x.shape[-1] // longest)
+    return -(-x.shape[-1] // per_row), per_row
 
 
 def _rows(x: Array) -> int:
@@ -150,25 +143,20 @@ def _rows(x: Array) -> int:
 @ti.func
 def _row(x: ti.template(), row: int):
     """The index of the first element of a row."""
-    I = ti.Vector.zero(int, ti.static(len(x.shape)))
+    index = ti.Vector.zero(int, ti.static(len(x.shape)))
     rest = row
     for k in ti.static(range(len(x.shape) - 2, -1, -1)):
-        I[k] = rest % x.shape[k]
+        index[k] = rest % x.shape[k]
         rest //= x.shape[k]
-    return I
+    return index
 
 
 @ti.func
 def _at(first, column: int):
     """The index of an element of the row that begins at `first`."""
-    I = first
-    I[ti.static(first.n - 1)] = column
-    return I
-
-
-@ti.func
-def _chunk_length(columns: int, begin: int, chunk: int, step: int):
-    return ti.min(chunk, (columns - begin + step - 1) // step)
+    index = first
+    index[ti.static(first.n - 1)] = column
+    return index
 
 
 # --- Squared and absolute difference -----------------------------------------------------------------------------
@@ -190,35 +178,26 @@ def _distance(d, kind: ti.template(), components: ti.template()):
 
 @ti.func
 def _distance_adjoint(d, kind: ti.template(), components: ti.template(), distance_grad):
-    """Gradient of d, zero where d is not finite."""
-    d_grad = ti.zero(d)
-    bounded = False
-    if ti.static(components == 1):
-        bounded = is_finite(ti.Vector([d]))
-    else:
-        bounded = is_finite(d)
-    if bounded:
-        if ti.static(kind == SQUARE):
-            d_grad = 2.0 * distance_grad * d
-        else:
-            d_grad = distance_grad * ti.math.sign(d)
-    return d_grad
+    """Gradient of d, zero where the distance is not finite."""
+    d_grad = distance_grad * ti.math.sign(d)
+    if ti.static(kind == SQUARE):
+        d_grad = 2.0 * distance_grad * d
+    return ti.select(is_finite_number(_distance(d, kind, components)), d_grad, ti.zero(d))
 
 
 @ti.kernel
 def _difference_kernel(
     image: Anything, target: Anything, terms: Floats, loss: Scalar,
-    steps: int, pad: int, threads: int, n: int, target_rows: int, columns: int, chunk: int, per_row: int, first: int, step: int,
+    steps: int, pad: int, threads: int, n: int, target_rows: int, columns: int, chunk: int, per_row: int,
     length: int, count: int, scale: float, kind: ti.template(), components: ti.template(),
 ):  # fmt: skip
     for q in range(steps):
         k = work_item(q, pad, threads, n)
         if k >= 0:
-            row, begin = k // per_row, k % per_row * first
+            row, begin = k // per_row, k % per_row * chunk
             i, j = _row(image, row), _row(target, row % target_rows)
             total = 0.0
-            for m in range(_chunk_length(columns, begin, chunk, step)):
-                column = begin + m * step
+            for column in range(begin, ti.min(begin + chunk, columns)):
                 total += _distance(image[_at(i, column)] - target[_at(j, column)], kind, components)
             terms[k] = total
     add_terms(terms, n, length, count, scale, loss)
@@ -226,36 +205,36 @@ def _difference_kernel(
 
 @operator
 def _difference(image: Array, target: Array, kind: int, scale: float, loss: Array) -> None:
-    chunk, per_row, first, step = _chunks(image)
+    chunk, per_row = _chunks(image)
     n = _rows(image) * per_row
     length, count = strips(n)
     _difference_kernel(
         image, target, empty(float, n + count), loss,
-        *split(n), n, _rows(target), image.shape[-1], chunk, per_row, first, step, length, count, scale, kind, _components(image),
+        *split(n), n, _rows(target), image.shape[-1], chunk, per_row, length, count, scale, kind, _components(image),
     )  # fmt: skip
 
 
 @ti.kernel
 def _difference_adjoint_kernel(
     image: Anything, target: Anything, image_grad: Anything, target_grad: Anything, loss_grad: Scalar,
-    steps: int, pad: int, threads: int, n: int, views: int, target_rows: int, columns: int, chunk: int, per_row: int, first: int, step: int,
+    steps: int, pad: int, threads: int, n: int, views: int, target_rows: int, columns: int, chunk: int, per_row: int,
     scale: float, kind: ti.template(), components: ti.template(), by_image: ti.template(), by_target: ti.template(),
 ):  # fmt: skip
     """A thread takes a chunk of the target and walks all the views that it serves, so none shares a gradient."""
     for q in range(steps):
         k = work_item(q, pad, threads, n)
         if k >= 0:
-            row, begin = k // per_row, k % per_row * first
-            j = _row(target, row)
+            row, begin = k // per_row, k % per_row * chunk
+            j, distance_grad = _row(target, row), scale * loss_grad[None]
             for view in range(views):
                 i = _row(image, view * target_rows + row)
-                for m in range(_chunk_length(columns, begin, chunk, step)):
-                    I, J = _at(i, begin + m * step), _at(j, begin + m * step)
-                    d_grad = _distance_adjoint(image[I] - target[J], kind, components, scale * loss_grad[None])
+                for column in range(begin, ti.min(begin + chunk, columns)):
+                    here, there = _at(i, column), _at(j, column)
+                    d_grad = _distance_adjoint(image[here] - target[there], kind, components, distance_grad)
                     if ti.static(by_image):
-                        image_grad[I] = image_grad[I] + d_grad
+                        image_grad[here] = image_grad[here] + d_grad
                     if ti.static(by_target):
-                        target_grad[J] = target_grad[J] - d_grad
+                        target_grad[there] = target_grad[there] - d_grad
 
 
 @_difference.adjoint
@@ -263,11 +242,11 @@ def _difference_adjoint(image: Array, target: Array, kind: int, scale: float, lo
     by_image, by_target = image.grad is not None, target.grad is not None
     if not (by_image or by_target):
         return
-    chunk, per_row, first, step = _chunks(image)
+    chunk, per_row = _chunks(image)
     n, views = _rows(target) * per_row, _rows(image) // _rows(target)
     _difference_adjoint_kernel(
         image, target, image.grad if by_image else image, target.grad if by_target else target, loss.grad,
-        *split(n), n, views, _rows(target), image.shape[-1], chunk, per_row, first, step, scale, kind, _components(image), by_image, by_target,
+        *split(n), n, views, _rows(target), image.shape[-1], chunk, per_row, scale, kind, _components(image), by_image, by_target,
     )  # fmt: skip
 
 
@@ -287,7 +266,7 @@ def _overlap(a, t):
 def _overlap_adjoint(a, t, both_grad):
     """Gradients of a and t."""
     a_grad, t_grad = 0.0, 0.0
-    if is_finite(vec2(a * t, a + t)):
+    if is_finite(vec2(a * t, a + t - a * t)):
         a_grad = both_grad.x * t + both_grad.y * (1.0 - t)
         t_grad = both_grad.x * a + both_grad.y * (1.0 - a)
     return a_grad, t_grad
@@ -307,17 +286,16 @@ def _one_minus_iou_adjoint(sums, value_grad):
 @ti.kernel
 def _silhouette_iou_kernel(
     image: Image, target: Image, terms: Pairs, sums: Pairs, loss: Scalar,
-    steps: int, pad: int, threads: int, n: int, columns: int, chunk: int, per_row: int, first: int, step: int,
+    steps: int, pad: int, threads: int, n: int, columns: int, chunk: int, per_row: int,
     views: int, of_view: int, length: int, count: int, scale: float,
 ):  # fmt: skip
     for q in range(steps):
         k = work_item(q, pad, threads, n)
         if k >= 0:
-            row, begin = k // per_row, k % per_row * first
+            row, begin = k // per_row, k % per_row * chunk
             b, i = row // image.shape[1], row % image.shape[1]
             total = vec2(0.0)
-            for m in range(_chunk_length(columns, begin, chunk, step)):
-                j = begin + m * step
+            for j in range(begin, ti.min(begin + chunk, columns)):
                 total += _overlap(image[b, i, j].w, target[b % target.shape[0], i, j].w)
             terms[k] = total
     sum_strips(terms, views, of_view, length, count)
@@ -330,33 +308,33 @@ def _silhouette_iou_kernel(
 
 @operator
 def _silhouette_iou(image: Array, target: Array, sums: Array, scale: float, loss: Array) -> None:
-    chunk, per_row, first, step = _chunks(image)
+    chunk, per_row = _chunks(image)
     views, height, columns = image.shape
     of_view = height * per_row
     length, count = strips(of_view)
     _silhouette_iou_kernel(
         image, target, empty(vec2, views * (of_view + count)), sums, loss,
-        *split(views * of_view), views * of_view, columns, chunk, per_row, first, step, views, of_view, length, count, scale,
+        *split(views * of_view), views * of_view, columns, chunk, per_row, views, of_view, length, count, scale,
     )  # fmt: skip
 
 
 @ti.kernel
 def _silhouette_iou_adjoint_kernel(
     image: Image, target: Image, sums: Pairs, image_grad: Image, target_grad: Image, loss_grad: Scalar,
-    steps: int, pad: int, threads: int, n: int, columns: int, chunk: int, per_row: int, first: int, step: int,
+    steps: int, pad: int, threads: int, n: int, columns: int, chunk: int, per_row: int,
     scale: float, by_image: ti.template(), by_target: ti.template(),
 ):  # fmt: skip
     """A thread takes a chunk of the target and walks all the views that it serves, so none shares a gradient."""
     for q in range(steps):
         k = work_item(q, pad, threads, n)
         if k >= 0:
-            row, begin = k // per_row, k % per_row * first
+            row, begin = k // per_row, k % per_row * chunk
             i = row % target.shape[1]
             for view in range(image.shape[0] // target.shape[0]):
-                b = view * target.shape[0] + row // target.shape[1]
+                c = row // target.shape[1]
+                b = view * target.shape[0] + c
                 sums_grad = _one_minus_iou_adjoint(sums[b], scale * loss_grad[None])
-                for m in range(_chunk_length(columns, begin, chunk, step)):
-                    j, c = begin + m * step, b % target.shape[0]
+                for j in range(begin, ti.min(begin + chunk, columns)):
                     a_grad, t_grad = _overlap_adjoint(image[b, i, j].w, target[c, i, j].w, sums_grad)
                     if ti.static(by_image):
                         image_grad[b, i, j].w = image_grad[b, i, j].w + a_grad
@@ -369,9 +347,9 @@ def _silhouette_iou_adjoint(image: Array, target: Array, sums: Array, scale: flo
     by_image, by_target = image.grad is not None, target.grad is not None
     if not (by_image or by_target):
         return
-    chunk, per_row, first, step = _chunks(image)
+    chunk, per_row = _chunks(image)
     n = _rows(target) * per_row
     _silhouette_iou_adjoint_kernel(
         image, target, sums, image.grad if by_image else image, target.grad if by_target else target, loss.grad,
-        *split(n), n, image.shape[-1], chunk, per_row, first, step, scale, by_image, by_target,
+        *split(n), n, image.shape[-1], chunk, per_row, scale, by_image, by_target,
     )  # fmt: skip

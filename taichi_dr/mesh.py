@@ -1,11 +1,144 @@
 """Triangle meshes: vertices, faces, colors; which faces, edges and vertices touch each other."""
 
+import os
 import weakref
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import taichi as ti
 
-from .arrays import Array, array, empty, read, write
+from . import io, runtime
+from .arrays import Array, array, batch_size, empty, expect, read, write
+
+GREY = 0.5  # color of a mesh that has none
+
+
+class Mesh:
+    """A triangle mesh with colors; a batch of meshes if `vertices` has several, all with the same faces.
+
+    Args:
+        vertices: positions in world space, (V, 3) or (B, V, 3) numbers, or a Taichi array (B, V) of vec3.
+        faces: vertex indices, counter-clockwise seen from outside, (F, 3) numbers or (F,) of ivec3.
+        colors: RGB per vertex, (V, 3) or (B, V, 3) numbers, or (B, V) of vec3; grey where left out.
+        texels: RGB per texel, (F, R, R, 3) numbers or (F, R, R) of vec3, instead of `colors`; texel layout as in SoftRas.
+
+    Taichi arrays are taken as they are, so that a mesh can share its arrays with an optimizer. `vertices`, `colors`
+    and `texels` carry gradients and may be changed in place or replaced; `faces` may not be changed in place.
+
+    Raises:
+        ValueError: wrong shapes or types, no vertices or faces, a face index out of range, colors and texels at once.
+    """
+
+    def __init__(self, vertices: Any, faces: Any, colors: Any = None, texels: Any = None) -> None:
+        runtime.ensure_started()
+        if colors is not None and texels is not None:
+            raise ValueError("colors and texels: expected one of the two, got both; leave one out")
+        self.vertices = _batched("vertices", vertices)
+        self.faces = _face_array(faces, self.vertices.shape[1])
+        self.colored = colors is not None or texels is not None
+        self.texels: Array | None = None if texels is None else _texel_array(texels, self.faces.shape[0])
+        self.colors: Array | None = None
+        if texels is None:
+            grey = np.full((1, self.vertices.shape[1], 3), GREY)
+            self.colors = _batched("colors", grey if colors is None else colors)
+            if self.colors.shape[1] != self.vertices.shape[1]:
+                raise ValueError(f"colors: expected one per vertex, {self.vertices.shape[1]}, got {self.colors.shape[1]}")
+            batch_size(vertices=self.vertices.shape[0], colors=self.colors.shape[0])
+
+    @staticmethod
+    def load(path: str | os.PathLike, texture: str | None = "surface", texture_resolution: int = 5) -> "Mesh":
+        """Read a mesh from an OBJ, PLY, OFF, STL or GLB file; vertices keep their order.
+
+        Args:
+            path: the file.
+            texture: what becomes of an OBJ's materials: "surface" bakes them to R x R texels per face, "vertex" to
+                colors per vertex, None leaves them out.
+            texture_resolution: R.
+
+        Raises:
+            FileNotFoundError, ValueError: no such file; a malformed one, with the line.
+        """
+        data = io.read(path, texture, texture_resolution)
+        return Mesh(data.vertices, data.faces, data.colors if data.texels is None else None, data.texels)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the mesh to an OBJ, PLY, OFF, STL or GLB file.
+
+        An OBJ keeps vertex colors, or gets its texels as a PNG and an MTL beside it. PLY and GLB keep vertex colors, texels
+        averaged to them. OFF and STL have no colors.
+
+        Raises:
+            ValueError: a batch of several meshes, or values that are not finite.
+            OSError: the file cannot be written.
+        """
+        if self.vertices.shape[0] != 1:
+            raise ValueError(f"mesh: expected one mesh, got a batch of {self.vertices.shape[0]}; save them one by one")
+        vertices, faces, suffix = read(self.vertices)[0], read(self.faces), Path(path).suffix.lower()
+        texels = None if self.texels is None else read(self.texels)
+        colors = read(self.colors)[0] if self.colors is not None and self.colored else None
+        if suffix in (".off", ".stl"):
+            colors = texels = None
+        elif suffix != ".obj" and texels is not None:
+            colors, texels = _vertex_means(texels, faces, len(vertices)), None
+        io.write(path, vertices, faces, colors, texels)
+
+    def normalized(self) -> "Mesh":
+        """The mesh moved and scaled so that its bounding box has its center at the origin and its longest side is 2."""
+        vertices = read(self.vertices)
+        low, high = vertices.min(axis=(0, 1)), vertices.max(axis=(0, 1))
+        vertices = (vertices - (low + high) / 2) * (2 / max((high - low).max(), 1e-30))
+        copy = Mesh.__new__(Mesh)
+        copy.__dict__.update(self.__dict__, vertices=array(vertices))
+        return copy
+
+
+def _batched(name: str, values: Any) -> Array:
+    """(B, V) of vec3 from (V, 3) or (B, V, 3) numbers, or from such an array."""
+    if not isinstance(values, ti.Ndarray):
+        numbers = np.asarray(values, dtype=np.float64)
+        if numbers.ndim not in (2, 3) or numbers.shape[-1] != 3 or 0 in numbers.shape:
+            raise ValueError(f"{name}: expected numbers of shape (V, 3) or (B, V, 3), at least one, got shape {numbers.shape}")
+        values = array(numbers if numbers.ndim == 3 else numbers[None])
+    expect(name, values, 3, 2, "(B, V) of vec3")
+    return values
+
+
+def _face_array(values: Any, vertex_count: int) -> Array:
+    numbers = read(values) if isinstance(values, ti.Ndarray) else np.asarray(values)
+    if numbers.ndim != 2 or numbers.shape[1] != 3 or len(numbers) == 0 or numbers.dtype.kind not in "iu":
+        raise ValueError(f"faces: expected whole numbers of shape (F, 3), at least one face, got shape {numbers.shape} of {numbers.dtype}")
+    bad = np.flatnonzero((numbers < 0).any(axis=1) | (numbers >= vertex_count).any(axis=1))
+    if bad.size:
+        raise ValueError(
+            f"faces: expected indices from 0 to {vertex_count - 1}, got {numbers[bad[0]].tolist()} in face {bad[0]}; fix or drop that face"
+        )
+    return values if isinstance(values, ti.Ndarray) else array(numbers, np.int32)
+
+
+def _texel_array(values: Any, face_count: int) -> Array:
+    if not isinstance(values, ti.Ndarray):
+        numbers = np.asarray(values, dtype=np.float64)
+        if numbers.ndim != 4 or numbers.shape[-1] != 3:
+            raise ValueError(f"texels: expected numbers of shape (F, R, R, 3), got {numbers.shape}")
+        values = array(numbers)
+    expect("texels", values, 3, 3, "(F, R, R) of vec3")
+    if values.shape[0] != face_count or values.shape[1] != values.shape[2]:
+        raise ValueError(f"texels: expected {face_count} faces of R x R texels, got shape {tuple(values.shape)}")
+    return values
+
+
+def _vertex_means(texels: np.ndarray, faces: np.ndarray, vertex_count: int) -> np.ndarray:
+    """Per vertex, the mean over its faces of the texel nearest to it."""
+    last = texels.shape[1] - 1
+    at_corners = np.stack([texels[:, 0, last], texels[:, last, 0], texels[:, 0, 0]], axis=1)
+    sums, counts = np.zeros((vertex_count, 3)), np.zeros((vertex_count, 1))
+    np.add.at(sums, faces, at_corners)
+    np.add.at(counts, faces, 1)
+    return sums / np.maximum(counts, 1)
+
+
+# --- Topology ---------------------------------------------------------------------------------------------------
 
 
 class Incidence(NamedTuple):
@@ -21,9 +154,7 @@ class Incidence(NamedTuple):
 
 def incidence(indices: np.ndarray, vertex_count: int) -> Incidence:
     """The incidence of an (N, K) list of vertex indices."""
-    flat = indices.reshape(-1)
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(flat, minlength=vertex_count))])
-    return Incidence(array(offsets, np.int32), array(np.argsort(flat, kind="stable"), np.int32))
+    return Incidence(*_grouped(indices.reshape(-1), np.arange(indices.size), vertex_count))
 
 
 _corners: "weakref.WeakKeyDictionary[Array, dict[int, Incidence]]" = weakref.WeakKeyDictionary()
@@ -111,7 +242,7 @@ def _edge_list(faces: np.ndarray) -> np.ndarray:
 
 def _build_edges(faces: np.ndarray, vertex_count: int) -> Edges:
     ends = _edge_list(faces)
-    return Edges(_rows(ends), len(ends), Incidence(*_grouped(ends.reshape(-1), np.arange(ends.size), vertex_count)))
+    return Edges(_rows(ends), len(ends), incidence(ends, vertex_count))
 
 
 def _build_neighbors(faces: np.ndarray, vertex_count: int) -> Neighbors:
@@ -128,7 +259,7 @@ def _build_hinges(faces: np.ndarray, vertex_count: int) -> Hinges:
     same = (sides[1:, :2] == sides[:-1, :2]).all(axis=1)  # side k + 1 is on the edge of side k
     first = np.flatnonzero(same & ~np.concatenate([[False], same[:-1]])) if same.size else np.zeros(0, int)
     corners = np.concatenate([sides[first], sides[first + 1, 2:]], axis=1)
-    return Hinges(_rows(corners), len(corners), Incidence(*_grouped(corners.reshape(-1), np.arange(corners.size), vertex_count)))
+    return Hinges(_rows(corners), len(corners), incidence(corners, vertex_count))
 
 
 def _grouped(owners: np.ndarray, values: np.ndarray, vertex_count: int) -> tuple[Array, Array]:

@@ -34,7 +34,7 @@ def contraction(op, rng):
 def assert_gradients(op, params, rng, tolerance=1e-6, **options):
     """Central differences agree with the adjoint of `op` in each of `params` (name -> array), and no gradient is zero."""
     assert runtime.device().precision == "f64" or tolerance >= 1e-3
-    checks = gradcheck.gradcheck(contraction(op, rng), list(params.values()), **options)
+    checks = gradcheck(contraction(op, rng), list(params.values()), **options)
     for name, check in zip(params, checks, strict=True):
         assert abs(check.by_tape).max() > 1e-9, f"{name}: the gradient is zero"
         assert check.error < tolerance, f"{name}: relative error {check.error:.2e}, tape {check.by_tape}, differences {check.by_differences}"

@@ -12,6 +12,7 @@ from . import triangle
 HARD, BARYCENTRIC, EUCLIDEAN = 0, 1, 2
 SOFTMAX = 1
 SUM, PROD = 1, 2
+COUNTERCLOCKWISE, BOTH, CLOCKWISE = 0, 1, 2
 DISTANCES = {"hard": HARD, "barycentric": BARYCENTRIC, "euclidean": EUCLIDEAN}
 RGBS = {"hard": HARD, "softmax": SOFTMAX}
 ALPHAS = {"hard": HARD, "sum": SUM, "prod": PROD}
@@ -140,11 +141,13 @@ def corner_colors(colors: ti.template(), faces: ti.template(), b: int, f: int):
 
 
 @ti.func
-def faces_us(a, b, c, double_sided: ti.template()):
-    """Whether the face shows its color: counter-clockwise on the screen, or all are shown."""
+def faces_us(a, b, c, sides: ti.template()):
+    """Whether the face shows its color: both sides do, or only the one that is turned so on the screen."""
     facing = 1 == 1
-    if ti.static(not double_sided):
+    if ti.static(sides == COUNTERCLOCKWISE):
         facing = triangle.doubled_area(a, b, c) > 0.0
+    elif ti.static(sides == CLOCKWISE):
+        facing = triangle.doubled_area(a, b, c) < 0.0
     return facing
 
 

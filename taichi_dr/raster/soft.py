@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import taichi as ti
 
 from .. import runtime
-from ..arrays import Array, Faces, Image, Ints, Points, Texels, Vectors, array, batch_size, capacity, empty, expect, item, split, vec2, vec3, vec4, work_item
+from ..arrays import Array, Faces, Image, Ints, Points, Texels, Vectors, batch_size, capacity, constant, empty, expect, image_size, item, split, vec2, vec3, vec4, work_item
 from ..mesh import corner_incidence
 from ..tape import operator
 from . import triangle
 from .fragment import (
-    ALPHAS, DISTANCES, FAR_AWAY, HARD, PROD, RGBS, SOFTMAX, SUM,
+    ALPHAS, BOTH, CLOCKWISE, COUNTERCLOCKWISE, DISTANCES, FAR_AWAY, HARD, PROD, RGBS, SOFTMAX, SUM,
     blend, blend_adjoint, color_at, corner_colors, faces_us, fragment_adjoint, logit, pixel_adjoint, surface, texel_index,
 )  # fmt: skip
 from .tiles import TileLists, corners, in_box, pixel_bounds, pixel_center, tile_lists
@@ -50,7 +50,7 @@ class Settings(NamedTuple):
     rgb: int
     alpha: int
     perspective_correct: int
-    double_sided: int
+    sides: int
     textured: int
 
     @property
@@ -87,6 +87,7 @@ def soft_rasterize(
     background: Sequence[float] | Array = (0.0, 0.0, 0.0),
     double_sided: bool = True,
     perspective_correct: bool = False,
+    clockwise_front: bool = False,
 ) -> Array:
     """Draw a mesh so that the image is differentiable in its vertices, colors and background (SoftRas).
 
@@ -106,7 +107,8 @@ def soft_rasterize(
         eps: weight of the background, exp(eps / gamma).
         dist_eps: coverage below which a face does not count at a pixel, in (0, 0.5).
         background: RGB behind everything, three numbers or an array of vec3, () or (B,).
-        double_sided: False leaves out the colors of faces that are clockwise on the screen (they still have alpha).
+        double_sided: False leaves out the colors of faces seen from behind (they still have alpha).
+        clockwise_front: faces seen from the front are clockwise on the screen, as in SoftRas's mirrored frame.
         perspective_correct: interpolate colors in space instead of on the screen.
 
     Returns:
@@ -122,7 +124,7 @@ def soft_rasterize(
     Source: Liu et al., Soft Rasterizer, ICCV 2019, equations 1 to 4.
     """
     expect("screen", screen, 3, 2, "(B, V) of vec3")
-    expect("faces", faces, 3, 1, "(F,) of ivec3")
+    expect("faces", faces, 3, 1, "(F,) of ivec3", integers=True)
     expect("colors", colors, 3, (2, 3, 4), "(B, V) of vec3, or texels (F, R, R) or (B, F, R, R) of vec3")
     textured = len(colors.shape) > 2
     expected, came = (faces.shape[0], colors.shape[-3]) if textured else (screen.shape[1], colors.shape[1])
@@ -132,14 +134,14 @@ def soft_rasterize(
         raise ValueError(f"colors: expected square texels (F, R, R), got {tuple(colors.shape)}")
     height, width = image_size(size)
     if not isinstance(background, ti.Ndarray):
-        background = array([float(x) for x in background])
+        background = constant(tuple(float(x) for x in background))
     expect("background", background, 3, (0, 1), "three numbers, or () or (B,) of vec3")
     batch = batch_size(
         screen=screen.shape[0],
         colors=1 if len(colors.shape) == 3 else colors.shape[0],
         background=background.shape[0] if background.shape else 1,
     )
-    settings = _settings(sigma, gamma, near, far, eps, dist_eps, distance, rgb, alpha, textured, perspective_correct, double_sided)
+    settings = _settings(sigma, gamma, near, far, eps, dist_eps, distance, rgb, alpha, textured, perspective_correct, BOTH if double_sided else CLOCKWISE if clockwise_front else COUNTERCLOCKWISE)
 
     tile = CPU_TILE if runtime.device().arch == "cpu" else GPU_TILE
     tiles = tile_lists(screen, faces, batch, height, width, settings.radius, tile)
@@ -149,17 +151,9 @@ def soft_rasterize(
     return image
 
 
-def image_size(size: int | tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of `size`, one number for a square."""
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or not all(isinstance(n, int) and n >= 1 for n in sides):
-        raise ValueError(f"size: expected a positive whole number or (height, width), got {size!r}")
-    return sides
-
-
 def _settings(
     sigma: float, gamma: float, near: float, far: float, eps: float, dist_eps: float,
-    distance: str, rgb: str, alpha: str, textured: bool, perspective_correct: bool, double_sided: bool,
+    distance: str, rgb: str, alpha: str, textured: bool, perspective_correct: bool, sides: int,
 ) -> Settings:  # fmt: skip
     for name, value in {"sigma": sigma, "gamma": gamma, "near": near}.items():
         if not (value > 0 and math.isfinite(value)):
@@ -176,7 +170,7 @@ def _settings(
     least_logit = -math.log(1 / dist_eps - 1)
     return Settings(
         float(sigma), gamma * (far - near), float(near), float(far), far - eps * (far - near), least_logit,
-        DISTANCES[distance], RGBS[rgb], ALPHAS[alpha], int(perspective_correct), int(double_sided), int(textured),
+        DISTANCES[distance], RGBS[rgb], ALPHAS[alpha], int(perspective_correct), sides, int(textured),
     )  # fmt: skip
 
 
@@ -212,7 +206,7 @@ def _tile_kernel(
     screen: Points, faces: Faces, colors: Texels, background: Vectors, pair_faces: Ints, tile_offsets: Ints, members: Ints,
     stats: Stats, image: Image, steps: int, pad: int, threads: int, rows: int, columns: int, radius: float,
     sigma: float, softness: float, near: float, far: float, last: float, least_logit: float,
-    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), double_sided: ti.template(),
+    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
 ):  # fmt: skip
     """For CPUs: a thread takes a tile, keeps its pixels in local arrays, and adds face after face, eight pixels at once."""
     for q in range(steps):
@@ -229,7 +223,7 @@ def _tile_kernel(
                 f = pair_faces[members[n]] % faces.shape[0]
                 v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
                 c0, c1, c2 = corner_colors(colors, faces, b, f)
-                facing = faces_us(v0.xy, v1.xy, v2.xy, double_sided)
+                facing = faces_us(v0.xy, v1.xy, v2.xy, sides)
                 row0, row1, column0, column1 = pixel_bounds(v0.xy, v1.xy, v2.xy, radius, height, width)
                 first, last_column = ti.max(column0, left), ti.min(column1, left + CPU_TILE)
                 for i in range(ti.max(row0, top), ti.min(row1, top + CPU_TILE)):
@@ -267,7 +261,7 @@ def _pixel_kernel(
     screen: Points, faces: Faces, colors: Texels, background: Vectors, pair_faces: Ints, tile_offsets: Ints, members: Ints,
     stats: Stats, image: Image, steps: int, rows: int, columns: int, radius: float,
     sigma: float, softness: float, near: float, far: float, last: float, least_logit: float,
-    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), double_sided: ti.template(),
+    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
 ):  # fmt: skip
     """For GPUs: a thread takes a pixel, a block a tile, and all walk the tile's faces together."""
     ti.loop_config(block_dim=GPU_TILE * GPU_TILE)
@@ -288,7 +282,7 @@ def _pixel_kernel(
                         c0, c1, c2 = corner_colors(colors, faces, b, f)
                         depth, weights = surface(w, vec3(v0.z, v1.z, v2.z), perspective_correct)
                         color, keep, total, front = blend(
-                            color, keep, total, front, f, x, x > least_logit, faces_us(v0.xy, v1.xy, v2.xy, double_sided), w, depth,
+                            color, keep, total, front, f, x, x > least_logit, faces_us(v0.xy, v1.xy, v2.xy, sides), w, depth,
                             color_at(colors, b, f, c0, c1, c2, weights), softness, near, far, rgb, alpha,
                         )  # fmt: skip
             image[b, i, j] = _finished(color, keep, total, faces.shape[0], rgb, alpha)
@@ -316,7 +310,7 @@ def _tile_adjoint_kernel(
     stats: Stats, image: Image, image_grad: Image, corner_grads: Contributions, color_grads: Contributions,
     steps: int, pad: int, threads: int, rows: int, columns: int, radius: float,
     sigma: float, softness: float, near: float, far: float, last: float, least_logit: float,
-    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), double_sided: ti.template(),
+    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
 ):  # fmt: skip
     """For CPUs and vertex colors: the forward's walk over a tile, with the gradients of each face summed lane by lane."""
     for q in range(steps):
@@ -337,7 +331,7 @@ def _tile_adjoint_kernel(
                 v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
                 c0, c1, c2 = corner_colors(colors, faces, b, f)
                 z = vec3(v0.z, v1.z, v2.z)
-                facing = faces_us(v0.xy, v1.xy, v2.xy, double_sided)
+                facing = faces_us(v0.xy, v1.xy, v2.xy, sides)
                 row0, row1, column0, column1 = pixel_bounds(v0.xy, v1.xy, v2.xy, radius, height, width)
                 first, last_column = ti.max(column0, left), ti.min(column1, left + CPU_TILE)
                 sums = ti.Vector([0.0] * (GRADS * LANES))
@@ -403,7 +397,7 @@ def _pair_adjoint_kernel(
     colors_grad: Texels, image_grad: Image, corner_grads: Contributions, color_grads: Contributions,
     steps: int, pad: int, threads: int, items: int, tile: int, rows: int, columns: int, radius: float,
     sigma: float, softness: float, near: float, far: float, last: float, least_logit: float,
-    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), double_sided: ti.template(),
+    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
     by_face: ti.template(),
 ):  # fmt: skip
     """For GPUs and texels: a thread takes a pair of face and tile, and sums the gradients of its fragments in registers.
@@ -427,7 +421,7 @@ def _pair_adjoint_kernel(
                     v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
                     c0, c1, c2 = corner_colors(colors, faces, b, f)
                     z = vec3(v0.z, v1.z, v2.z)
-                    facing = faces_us(v0.xy, v1.xy, v2.xy, double_sided)
+                    facing = faces_us(v0.xy, v1.xy, v2.xy, sides)
                     row0, row1, column0, column1 = pixel_bounds(v0.xy, v1.xy, v2.xy, radius, height, width)
                     a_sum, b_sum, c_sum, z_sum = vec2(0.0), vec2(0.0), vec2(0.0), vec3(0.0)
                     c0_sum, c1_sum, c2_sum = vec3(0.0), vec3(0.0), vec3(0.0)

@@ -1,0 +1,43 @@
+# `make demo` and `make test` need Python 3.10-3.13 and make, nothing else; each makes .venv and installs into it.
+PYTHON ?= python3
+ARCH ?= cpu
+BIN := .venv/bin
+
+.PHONY: demo test lint test-floors benchmark clean
+
+demo: .venv/demo
+	$(BIN)/python examples/fit.py --out out/fit
+
+test: .venv/test
+	$(BIN)/python -m pytest -n 2 --arch $(ARCH)
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# The oldest versions of the dependencies that pyproject.toml admits.
+test-floors:
+	$(PYTHON) -m venv .venv-floors
+	.venv-floors/bin/python -m pip install --quiet --constraint tests/floors.txt --editable ".[test]"
+	.venv-floors/bin/python -m pytest -n 2 tests/test_io.py tests/test_mesh.py tests/test_render.py tests/test_examples.py
+
+benchmark: .venv/benchmark
+	$(BIN)/python benchmarks/soft.py
+
+.venv/demo: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/test: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+.venv/benchmark: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable ".[benchmark]"
+	touch $@
+
+clean:
+	rm -rf .venv .venv-floors out
