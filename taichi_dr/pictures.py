@@ -16,7 +16,7 @@ def to_uint8(image: Any) -> np.ndarray:
     """8-bit RGB or RGBA picture(s) of linear values in [0, 1], which are clipped; no gamma is applied.
 
     Args:
-        image: a rendered image (B, H, W) of vec4, or numbers (..., H, W, channels).
+        image: a rendered image (B, H, W) of vec4, or numbers (..., H, W, channels); uint8 is taken as it is.
 
     Returns:
         uint8 array; a batch of one loses its batch axis.
@@ -24,7 +24,7 @@ def to_uint8(image: Any) -> np.ndarray:
     values = read(image) if isinstance(image, ti.Ndarray) else np.asarray(image)
     if values.ndim == 4 and values.shape[0] == 1:
         values = values[0]
-    return (np.nan_to_num(values).clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    return values if values.dtype == np.uint8 else (np.nan_to_num(values).clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def on_background(image: Any, background: Sequence[float] = (1.0, 1.0, 1.0)) -> np.ndarray:

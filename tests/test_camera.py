@@ -155,7 +155,7 @@ def test_a_bad_vertex_spoils_nothing_else(f32, rng, bad, orthographic):
     by_spoiled = gradients(lambda: project(given, camera), [given, *params], cotangent)
     np.testing.assert_allclose(by_spoiled[0][:, others], by_clean[0])
     for a, b in zip(by_spoiled[1:], by_clean[1:], strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5)
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_behind_the_camera_is_finite_and_still(f32, rng):
