@@ -40,12 +40,13 @@ _VECTORS = {2: vec2, 3: vec3, 4: vec4}
 _INT_VECTORS = {2: ti.math.ivec2, 3: ivec3, 4: ti.math.ivec4}
 
 
-def array(data: Any, dtype: Any = None) -> Array:
+def array(data: Any, dtype: Any = None, *, vectors: bool = True) -> Array:
     """A Taichi array with the values of `data` and, for floats, a zero gradient.
 
     Args:
         data: anything NumPy takes. A last axis of 2, 3 or 4 becomes vector elements: (V, 3) gives (V,) of vec3.
         dtype: a NumPy dtype to convert to first. Floats become the precision of `init`, integers i32.
+        vectors: False keeps every axis: [30, 40, 50] gives (3,) numbers.
 
     Returns:
         An ndarray on the device, `.grad` beside it where it holds floats.
@@ -60,7 +61,7 @@ def array(data: Any, dtype: Any = None) -> Array:
     if 0 in values.shape:
         raise ValueError(f"data: expected at least one element, got shape {values.shape}")
     is_float = values.dtype.kind == "f"
-    is_vector = values.ndim > 0 and values.shape[-1] in _VECTORS
+    is_vector = vectors and values.ndim > 0 and values.shape[-1] in _VECTORS
     element: Any = (float if is_float else int) if not is_vector else (_VECTORS if is_float else _INT_VECTORS)[values.shape[-1]]
     if element in (float, int):
         element = impl.get_runtime().default_fp if is_float else ti.i32

@@ -509,10 +509,11 @@ def _soft_rasterize_adjoint(
         )  # fmt: skip
     else:
         by_face = bool(s.textured) and runtime.device().deterministic
+        colors_grad = empty(vec3, colors.shape) if colors.grad is None else colors.grad  # the kernel writes to it where there are texels
         items = faces.shape[0] if by_face else t.pairs
         _pair_adjoint_kernel(
             screen, faces, colors, t.face_offsets, t.pair_faces, t.pair_tiles, stats, image,
-            colors if colors.grad is None else colors.grad, image.grad, corner_grads, color_grads,
+            colors_grad, image.grad, corner_grads, color_grads,
             *split(items), items, t.tile, t.rows, t.columns, s.radius, *s.numbers, *s.modes, by_face,
         )  # fmt: skip
     corners_of = corner_incidence(faces, screen.shape[1])
