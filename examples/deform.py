@@ -33,6 +33,30 @@ def rgba(silhouettes):
     return dr.array(np.concatenate([np.zeros((*silhouettes.shape, 3)), silhouettes[..., None]], axis=-1))
 
 
+class Octants:
+    """SoftRas's parametrization: a vertex stays in its octant of a box, whose center moves too.
+
+    u = sigmoid(logit |v0| + displacement),  c = tanh(center),  v = c + sign(v0) u (1 - sign(v0) c)
+    """
+
+    def __init__(self, vertices):
+        self.sign = np.sign(vertices)
+        self.base = np.log(np.abs(vertices).clip(1e-6) / (1 - np.abs(vertices)))
+        self.displacement, self.center = dr.array(np.zeros_like(vertices)), dr.array(np.zeros((1, 1, 3)))
+
+    def to(self, vertices):
+        """Write the vertices."""
+        u, c = 1 / (1 + np.exp(-self.base - dr.read(self.displacement))), np.tanh(dr.read(self.center))
+        dr.write(vertices, c + self.sign * u * (1 - self.sign * c))
+
+    def pull_back(self, vertices):
+        """The gradient of the vertices becomes that of the parameters."""
+        u, c = 1 / (1 + np.exp(-self.base - dr.read(self.displacement))), np.tanh(dr.read(self.center))
+        grad = dr.read(vertices.grad)
+        dr.write(self.displacement.grad, grad * self.sign * (1 - self.sign * c) * u * (1 - u))
+        dr.write(self.center.grad, (grad * (1 - u)).sum(axis=1, keepdims=True) * (1 - c**2))
+
+
 def mean_iou(mesh, silhouettes, cameras):
     """Mean over the views of the overlap with the mesh rendered hard, at 4 x 4 supersampling."""
     renderer = dr.SoftRenderer(distance="hard", rgb="hard", alpha="hard", antialias=4)
@@ -60,7 +84,8 @@ def main(silhouettes=None, cameras=None, template=None, steps=None, out="out/def
 
     if softras:  # SoftRas's settings: all views in every step, one softness
         steps = steps or 2000
-        adam = dr.optim.Adam([mesh.vertices], lr=0.01, betas=(0.5, 0.99))
+        octants = Octants(dr.read(mesh.vertices))
+        adam = dr.optim.Adam([octants.displacement, octants.center], lr=0.01, betas=(0.5, 0.99))
     else:  # coarse to fine, a few views a step
         steps = steps or 2000
         adam = dr.optim.Adam([mesh.vertices], lr=0.01, betas=(0.9, 0.99))
@@ -80,17 +105,23 @@ def main(silhouettes=None, cameras=None, template=None, steps=None, out="out/def
             laplacian, flatten = 0.01 * 0.1**done, 0.0003 * 0.1**done
         camera = softras_camera(views[picked], size)
         target = rgba(targets[picked])
+        if softras:
+            octants.to(mesh.vertices)
         with dr.Tape(loss):
             image = renderer(mesh, camera)
             dr.losses.silhouette_iou(image, target, loss)
             dr.losses.laplacian(mesh, loss, laplacian)
             dr.losses.flatten(mesh, loss, flatten)
+        if softras:
+            octants.pull_back(mesh.vertices)
         adam.step()
         losses.append(float(loss[None]))
         progress.set_postfix(loss=f"{losses[-1]:.4f}")
         if step % max(1, steps // 60) == 0:
             a, b = dr.read(image)[0, ..., 3], targets[picked[0]]
             frames.append(np.repeat(np.concatenate([b, a, abs(a - b)], axis=1)[..., None], 3, axis=-1))
+    if softras:
+        octants.to(mesh.vertices)
     mesh.save(folder / "mesh.obj")
     dr.pictures.save_gif(folder / "deform.gif", frames, frames_per_second=10)
     iou = mean_iou(mesh, targets, views)

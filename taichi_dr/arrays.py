@@ -10,7 +10,9 @@ Frames, stated here once:
 Angles are in degrees at the public face and in radians inside.
 """
 
+import math
 import sys
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from numbers import Integral
@@ -22,7 +24,8 @@ from taichi.lang import impl
 
 from . import runtime
 
-vec2, vec3, vec4, ivec3 = ti.math.vec2, ti.math.vec3, ti.math.vec4, ti.math.ivec3
+vec2, vec3, vec4 = ti.math.vec2, ti.math.vec3, ti.math.vec4
+ivec3, ivec4 = ti.math.ivec3, ti.math.ivec4
 Array = ti.Ndarray
 
 # Kernel argument types. needs_grad=False: adjoints take x.grad as an argument of its own, so that a kernel
@@ -37,7 +40,7 @@ Ints = ti.types.ndarray(dtype=ti.i32, ndim=1, needs_grad=False)  # (N,)
 Scalar = ti.types.ndarray(dtype=float, ndim=0, needs_grad=False)  # ()
 
 _VECTORS = {2: vec2, 3: vec3, 4: vec4}
-_INT_VECTORS = {2: ti.math.ivec2, 3: ivec3, 4: ti.math.ivec4}
+_INT_VECTORS = {2: ti.math.ivec2, 3: ivec3, 4: ivec4}
 
 
 def array(data: Any, dtype: Any = None, *, vectors: bool = True) -> Array:
@@ -66,7 +69,7 @@ def array(data: Any, dtype: Any = None, *, vectors: bool = True) -> Array:
     if element in (float, int):
         element = impl.get_runtime().default_fp if is_float else ti.i32
     # Not from the pool: an array of the user's keeps its identity and its values for as long as it lives.
-    out = ti.ndarray(element, values.shape[:-1] if is_vector else values.shape, needs_grad=is_float)
+    out = allocate(element, values.shape[:-1] if is_vector else values.shape, is_float)
     write(out, values)
     return out
 
@@ -116,6 +119,20 @@ class unrecorded:
         self._runtime.grad_replaced = self._before
 
 
+def allocate(element: Any, shape: tuple[int, ...], needs_grad: bool) -> Array:
+    """A new array whose memory goes when it goes: Taichi frees arrays of numbers, and keeps arrays of vectors for ever."""
+    out = ti.ndarray(element, shape, needs_grad=needs_grad)
+    for x in (out, out.grad):
+        if x is not None and x.element_shape:
+            weakref.finalize(x, _free, impl.get_runtime(), x.arr).atexit = False
+    return out
+
+
+def _free(owner: Any, memory: Any) -> None:
+    if impl.get_runtime() is owner and owner.prog is not None:  # otherwise a new init has freed it
+        owner.prog.delete_ndarray(memory)
+
+
 # --- The pool ---------------------------------------------------------------------------------------------------
 
 
@@ -138,7 +155,7 @@ class _Pool:
             if _is_free(bucket, k):
                 return bucket[k]
         self._trim()
-        fresh = ti.ndarray(element, shape, needs_grad=needs_grad)
+        fresh = allocate(element, shape, needs_grad)
         bucket.append(fresh)
         return fresh
 
@@ -208,6 +225,13 @@ def empty(element: Any, shape: int | tuple[int, ...], *, needs_grad: bool = Fals
     return out
 
 
+def grad_of(x: Array) -> Array:
+    """The gradient of x, or something to write to in its place, which nobody reads."""
+    if x.grad is not None:
+        return x.grad
+    return empty(_VECTORS[x.element_shape[0]] if x.element_shape else float, x.shape)
+
+
 def capacity(n: int) -> int:
     """The next power of two: lists whose length changes a little from step to step then share one array."""
     return 1 << max(6, (n - 1).bit_length())
@@ -273,6 +297,69 @@ def image_size(size: int | tuple[int, int]) -> tuple[int, int]:
     return int(sides[0]), int(sides[1])
 
 
+def checked_loss(loss: Any) -> Array:
+    """The loss, a 0-D number with a gradient."""
+    if not isinstance(loss, ti.Ndarray) or loss.grad is None or loss.shape != () or loss.element_shape:
+        came = f"shape {tuple(loss.shape)}" if isinstance(loss, ti.Ndarray) else type(loss).__name__
+        raise ValueError(f"loss: expected a 0-D Taichi array with a gradient, got {came}; make it with dr.scalar()")
+    expect("loss", loss, 1, 0, "a 0-D number")
+    return loss
+
+
+def checked_number(name: str, value: Any, least: float = -math.inf) -> float:
+    """A finite number of at least `least`, as a float."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and number >= least):
+        raise ValueError(f"{name}: expected a finite number{f' of at least {least:g}' if math.isfinite(least) else ''}, got {value!r}")
+    return number
+
+
+# --- Fields of cameras and lights: one entry for all views, or one for each ---------------------------------------
+
+
+def numbers_per_view(name: str, given: Any, components: int) -> np.ndarray:
+    """`given` in the precision of the kernels, () or (B,), with 3 components (3,) or (B, 3).
+
+    Raises:
+        ValueError: another shape, or numbers that are not finite.
+    """
+    runtime.ensure_started()
+    expected = "a number or (B,) numbers" if components == 1 else "three numbers or (B, 3) numbers"
+    try:
+        with np.errstate(over="ignore"):
+            values = np.asarray(given, dtype=ti.lang.util.to_numpy_type(impl.get_runtime().default_fp))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: expected {expected}, or an array made with dr.array(...), got {given!r}") from error
+    is_shaped = values.ndim <= 1 if components == 1 else values.ndim in (1, 2) and values.shape[-1] == components
+    if not is_shaped or values.size == 0:
+        raise ValueError(f"{name}: expected {expected}, got shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name}: expected finite numbers, got {given!r}")
+    return values
+
+
+def field(name: str, given: Any, components: int) -> Array:
+    """An array over () or (B,) of numbers or vec3, with a zero gradient; one that came as an array is kept.
+
+    From the pool, for a fit may make a camera or a light in each step.
+    """
+    if isinstance(given, ti.Ndarray):
+        numbers = "() or (B,) of numbers, as of dr.array([30.0, 60.0], vectors=False)"
+        expect(name, given, components, (0, 1), numbers if components == 1 else f"() or (B,) of vec{components}")
+        return given
+    values = numbers_per_view(name, given, components)
+    out = empty(*((float, values.shape) if components == 1 else (_VECTORS[components], values.shape[:-1])), needs_grad=True)
+    write(out, values)
+    zero(out.grad)
+    return out
+
+
+# --- Loops -------------------------------------------------------------------------------------------------------
+
+
 def split(n: int) -> tuple[int, int, int]:
     """(steps, pad, threads) of a loop over n large items: `for q in range(steps): k = work_item(q, pad, threads, n)`.
 
@@ -289,14 +376,21 @@ def split(n: int) -> tuple[int, int, int]:
 
 
 @ti.func
-def item(vectors: ti.template(), b: int):
-    """The vector that serves view b: of a 0-D array its only one, of a (1,) array the first."""
-    value = vec3(0.0)
-    if ti.static(len(vectors.shape) == 0):
-        value = vectors[None]
+def item(x: ti.template(), b: int):
+    """The entry that serves view b: of a 0-D array its only one, of a (1,) array the first."""
+    if ti.static(len(x.shape) == 0):
+        return x[None]
     else:
-        value = vectors[b % vectors.shape[0]]
-    return value
+        return x[b % x.shape[0]]
+
+
+@ti.func
+def add_item(x: ti.template(), b: int, value):
+    """Add to the entry that serves view b; only one thread may do so."""
+    if ti.static(len(x.shape) == 0):
+        x[None] = x[None] + value
+    else:
+        x[b % x.shape[0]] = x[b % x.shape[0]] + value
 
 
 @ti.func
@@ -314,3 +408,9 @@ def is_finite(v):
     for k in ti.static(range(v.n)):
         bad += ti.cast(ti.math.isnan(v[k]), int) + ti.cast(ti.math.isinf(v[k]), int)
     return bad == 0
+
+
+@ti.func
+def is_finite_number(s):
+    """As `is_finite`, of a number."""
+    return not (ti.math.isnan(s) or ti.math.isinf(s))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import taichi as ti
 
-from .arrays import Array, is_finite, read, unrecorded, write, zero
+from .arrays import Array, allocate, is_finite, read, unrecorded, write, zero
 
 Anything = ti.types.ndarray(needs_grad=False)  # any number of axes, numbers or vectors
 
@@ -245,6 +245,6 @@ def _check_settings(k: int, group: dict[str, Any]) -> None:
 
 def _zeros_like(x: Array) -> Array:
     element = ti.types.vector(x.element_shape[0], x.dtype) if x.element_shape else x.dtype
-    out = ti.ndarray(element, x.shape)
+    out = allocate(element, x.shape, needs_grad=False)
     zero(out)
     return out

@@ -32,8 +32,9 @@ def exp(x):
     value = 0.0
     if ti.static(_inlines_exp()):
         # e^x = 2^k e^r with |r| <= ln 2 / 2; ln 2 in two parts, the first exact times k; e^r by its minimax polynomial.
-        k = ti.floor(ti.max(x, -87.0) * 1.44269504 + 0.5)
-        r = ti.max(x, -87.0) - k * 0.693359375 + k * 2.12194440e-4
+        y = ti.select(x > -87.0, x, -87.0)
+        k = ti.floor(y * 1.44269504 + 0.5)
+        r = y - k * 0.693359375 + k * 2.12194440e-4
         tail = 0.16666420814 + r * (0.04166835816 + r * (0.00837477304 + r * 0.00138294184))
         value = (1.0000000005921 + r * (1.00000003612983 + r * (0.4999999149 + r * tail))) * ti.bit_cast((int(k) + 127) << 23, ti.f32)
     else:
@@ -51,57 +52,60 @@ def sigmoid(x):
 
 
 @ti.func
-def logit(p, a, b, c, w, sigma, distance: ti.template()):
-    """x with D = sigmoid(x), and the edge that x is measured from, named by the corner opposite."""
-    x, edge = 0.0, 0
-    least = ti.min(w.x, w.y, w.z)
+def logit(p, a, b, c, inverses, w, per_sigma, distance: ti.template()):
+    """x with D = sigmoid(x), and what its adjoint needs: the offset of p from the boundary and the weights of the corners.
+
+    Divisors that many fragments share come inverted: `inverses` are triangle.inverse_squares, per_sigma = 1 / sigma.
+    """
+    x, offset, weights = 0.0, vec2(0.0), vec3(0.0)
+    inmost = triangle.smallest(w)
     if ti.static(distance == HARD):
-        x = ti.select(least >= 0.0, FAR_AWAY, -FAR_AWAY)
+        x = ti.select(inmost >= 0.0, FAR_AWAY, -FAR_AWAY)
     elif ti.static(distance == BARYCENTRIC):
-        x = least * ti.abs(least) / sigma
-        edge = ti.select(w.x == least, 0, ti.select(w.y == least, 1, 2))
+        x = inmost * ti.abs(inmost) * per_sigma
+        first, second = w.x == inmost, w.y == inmost
+        weights = vec3(ti.select(first, 1.0, 0.0), ti.select(second & (w.x != inmost), 1.0, 0.0), ti.select(first | second, 0.0, 1.0))
     else:
-        d, edge_of_d = triangle.boundary_distance(p, a, b, c)
-        x, edge = ti.select(least > 0.0, d, -d) / sigma, edge_of_d
-    return x, edge
+        offset, weights = triangle.boundary_offset(p, a, b, c, inverses)
+        d = offset.dot(offset)
+        x = ti.select(inmost > 0.0, d, -d) * per_sigma
+    return x, offset, weights
 
 
 @ti.func
-def logit_adjoint(p, a, b, c, w, edge, sigma, distance: ti.template(), x_grad):
-    """Gradients of the corners a, b, c."""
+def logit_adjoint(a, b, c, w, offset, weights, per_sigma, distance: ti.template(), x_grad):
+    """Gradients of the corners a, b, c; `offset` and `weights` are from `logit`."""
     a_grad, b_grad, c_grad = vec2(0.0), vec2(0.0), vec2(0.0)
-    least = ti.min(w.x, w.y, w.z)
+    inmost = triangle.smallest(w)
     if ti.static(distance == BARYCENTRIC):
-        step = x_grad * 2.0 * ti.abs(least) / sigma
-        w_grad = vec3(ti.select(edge == 0, step, 0.0), ti.select(edge == 1, step, 0.0), ti.select(edge == 2, step, 0.0))
-        a_grad, b_grad, c_grad = triangle.barycentrics_adjoint(a, b, c, w, w_grad)
+        a_grad, b_grad, c_grad = triangle.barycentrics_adjoint(a, b, c, w, weights * (x_grad * 2.0 * ti.abs(inmost) * per_sigma))
     elif ti.static(distance == EUCLIDEAN):
-        d_grad = ti.select(least > 0.0, x_grad, -x_grad) / sigma
-        a_grad, b_grad, c_grad = triangle.boundary_distance_adjoint(p, a, b, c, edge, d_grad)
+        d_grad = ti.select(inmost > 0.0, x_grad, -x_grad) * per_sigma
+        a_grad, b_grad, c_grad = triangle.squared_distance_adjoint(offset, weights, d_grad)
     return a_grad, b_grad, c_grad
 
 
 @ti.func
-def surface(w, z, perspective_correct: ti.template()):
+def surface(w, inverse_z, perspective_correct: ti.template()):
     """Depth, and the weights of the corners' colors, at the point of the face that the fragment shows."""
     clipped = triangle.clip_weights(w)
-    depth = triangle.depth_at(clipped, z)
+    depth = triangle.depth_at(clipped, inverse_z)
     weights = clipped
     if ti.static(perspective_correct):
-        weights = triangle.perspective_weights(clipped, z, depth)
+        weights = triangle.perspective_weights(clipped, inverse_z, depth)
     return depth, weights
 
 
 @ti.func
-def surface_adjoint(w, z, perspective_correct: ti.template(), depth_grad, weights_grad):
-    """Gradients of w and z."""
+def surface_adjoint(w, inverse_z, perspective_correct: ti.template(), depth_grad, weights_grad):
+    """Gradients of w and of the corner depths z."""
     clipped = triangle.clip_weights(w)
-    depth = triangle.depth_at(clipped, z)
+    depth = triangle.depth_at(clipped, inverse_z)
     clipped_grad, z_grad = weights_grad, vec3(0.0)
     if ti.static(perspective_correct):
-        clipped_grad, z_grad, more = triangle.perspective_weights_adjoint(clipped, z, depth, weights_grad)
+        clipped_grad, z_grad, more = triangle.perspective_weights_adjoint(clipped, inverse_z, depth, weights_grad)
         depth_grad += more
-    by_depth, z_by_depth = triangle.depth_at_adjoint(clipped, z, depth, depth_grad)
+    by_depth, z_by_depth = triangle.depth_at_adjoint(clipped, inverse_z, depth, depth_grad)
     return triangle.clip_weights_adjoint(w, clipped, clipped_grad + by_depth), z_grad + z_by_depth
 
 
@@ -154,7 +158,7 @@ def faces_us(a, b, c, sides: ti.template()):
 @ti.func
 def blend(
     color, keep, total, front, f: int, x, counts, facing, w, depth, face_color,
-    softness, near, far, rgb: ti.template(), alpha: ti.template(),
+    per_softness, near, far, rgb: ti.template(), alpha: ti.template(),
 ):  # fmt: skip
     """A pixel's sums with one more fragment: rgb, alpha so far, and sum of weights and front depth (hard: face and depth).
 
@@ -162,14 +166,14 @@ def blend(
     """
     D, not_D = sigmoid(x)
     if ti.static(alpha == PROD):
-        keep = ti.select(counts, ti.max(keep * not_D, LEAST_KEEP), keep)
+        keep = ti.select(counts & (keep > LEAST_KEEP), keep * not_D, keep)
     elif ti.static(alpha == SUM):
         keep += ti.select(counts, D, 0.0)
     else:
         keep = ti.select(counts & (D > 0.5), 1.0, keep)
     shows = counts & facing & (near <= depth) & (depth <= far)
     if ti.static(rgb == SOFTMAX):
-        behind = (depth - front) / softness  # depths, since their difference is exact where it matters
+        behind = (depth - front) * per_softness  # depths, since their difference is exact where it matters
         shrink = exp(-ti.abs(behind))
         nearer = shows & (behind < 0.0)
         old = ti.select(nearer, shrink, 1.0)
@@ -178,7 +182,7 @@ def blend(
         total = old * total + new
         front = ti.select(nearer, depth, front)
     else:
-        wins = shows & (ti.min(w.x, w.y, w.z) > 0.0) & (depth < front)
+        wins = shows & (triangle.smallest(w) > 0.0) & (depth < front)
         color = ti.select(wins, face_color, color)
         total = ti.select(wins, float(f), total)
         front = ti.select(wins, depth, front)
@@ -199,7 +203,7 @@ def pixel_adjoint(pixel, pixel_grad, face_count: int, alpha: ti.template()):
 @ti.func
 def blend_adjoint(
     color_grad, color_pull, opacity_step, total, front, f: int, x, counts, facing, depth, face_color,
-    softness, near, far, rgb: ti.template(), alpha: ti.template(),
+    per_softness, near, far, rgb: ti.template(), alpha: ti.template(),
 ):  # fmt: skip
     """Gradients of the fragment's x, depth and color, from `pixel_adjoint` and the pixel's sum of weights and front."""
     D, not_D = sigmoid(x)
@@ -210,10 +214,10 @@ def blend_adjoint(
         x_grad = opacity_step * D * not_D
     shows = counts & facing & (near <= depth) & (depth <= far)
     if ti.static(rgb == SOFTMAX):
-        share = ti.select(shows, D * exp(ti.min(front - depth, 0.0) / softness) / total, 0.0)
+        share = ti.select(shows, D * exp(triangle.least(front - depth, 0.0) * per_softness) / total, 0.0)
         pull = share * (color_grad.dot(face_color) - color_pull)
         x_grad += pull * not_D
-        depth_grad = -pull / softness
+        depth_grad = -pull * per_softness
     else:
         share = ti.select(shows & (total == float(f)), 1.0, 0.0)
     return ti.select(counts, x_grad, 0.0), depth_grad, share * color_grad
@@ -221,14 +225,14 @@ def blend_adjoint(
 
 @ti.func
 def fragment_adjoint(
-    p, a, b, c, z, c0, c1, c2, w, x, edge, x_grad, depth_grad, face_color_grad, sigma,
+    a, b, c, inverse_z, c0, c1, c2, w, offset, nearest, x_grad, depth_grad, face_color_grad, per_sigma,
     distance: ti.template(), perspective_correct: ti.template(), textured: ti.template(),
 ):  # fmt: skip
     """Gradients of the corners a, b, c on the screen and of their depths z."""
     weights_grad = vec3(0.0)
     if ti.static(not textured):
         weights_grad = vec3(face_color_grad.dot(c0), face_color_grad.dot(c1), face_color_grad.dot(c2))
-    w_grad, z_grad = surface_adjoint(w, z, perspective_correct, depth_grad, weights_grad)
-    a_grad, b_grad, c_grad = logit_adjoint(p, a, b, c, w, edge, sigma, distance, x_grad)
+    w_grad, z_grad = surface_adjoint(w, inverse_z, perspective_correct, depth_grad, weights_grad)
+    a_grad, b_grad, c_grad = logit_adjoint(a, b, c, w, offset, nearest, per_sigma, distance, x_grad)
     a_more, b_more, c_more = triangle.barycentrics_adjoint(a, b, c, w, w_grad)
     return a_grad + a_more, b_grad + b_more, c_grad + c_more, z_grad

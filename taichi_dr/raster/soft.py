@@ -13,20 +13,59 @@ fragments again, so memory grows with pixels and with faces, not with their prod
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import taichi as ti
 
 from .. import runtime
-from ..arrays import Array, Faces, Image, Ints, Points, Texels, Vectors, batch_size, capacity, constant, empty, expect, image_size, item, split, vec2, vec3, vec4, work_item
+from ..arrays import (
+    Array,
+    Faces,
+    Image,
+    Ints,
+    Points,
+    Texels,
+    Vectors,
+    batch_size,
+    capacity,
+    constant,
+    empty,
+    expect,
+    image_size,
+    item,
+    split,
+    vec2,
+    vec3,
+    vec4,
+    work_item,
+)
 from ..mesh import corner_incidence
 from ..tape import operator
 from . import triangle
 from .fragment import (
-    ALPHAS, BOTH, CLOCKWISE, COUNTERCLOCKWISE, DISTANCES, FAR_AWAY, HARD, PROD, RGBS, SOFTMAX, SUM,
-    blend, blend_adjoint, color_at, corner_colors, faces_us, fragment_adjoint, logit, pixel_adjoint, surface, texel_index,
+    ALPHAS,
+    BOTH,
+    CLOCKWISE,
+    COUNTERCLOCKWISE,
+    DISTANCES,
+    FAR_AWAY,
+    HARD,
+    PROD,
+    RGBS,
+    SOFTMAX,
+    SUM,
+    blend,
+    blend_adjoint,
+    color_at,
+    corner_colors,
+    faces_us,
+    fragment_adjoint,
+    logit,
+    pixel_adjoint,
+    surface,
+    texel_index,
 )  # fmt: skip
-from .tiles import TileLists, corners, in_box, pixel_bounds, pixel_center, tile_lists
+from .tiles import Boxes, TileLists, corners, pixel_center, tile_lists
 
 Stats = ti.types.ndarray(dtype=vec2, ndim=3, needs_grad=False)  # (B, H, W): softmax: sum and front depth; hard: face and depth
 Contributions = ti.types.ndarray(dtype=vec3, ndim=2, needs_grad=False)  # (pairs, 3): a gradient per corner
@@ -40,8 +79,10 @@ GRADS = 18  # of a face: position and color of three corners
 class Settings(NamedTuple):
     """What the kernels need of the arguments."""
 
-    sigma: float
-    softness: float  # gamma in units of depth
+    half: float  # of a pixel, on the screen
+    zero: float  # 0, unknown to the compiler
+    per_sigma: float  # 1 / sigma
+    per_softness: float  # 1 / (gamma in units of depth)
     near: float
     far: float
     last: float  # the depth that the background weighs as: eps in units of depth
@@ -56,17 +97,17 @@ class Settings(NamedTuple):
     @property
     def numbers(self) -> tuple[float, ...]:
         """The kernels' arguments, in their order."""
-        return self[:6]
+        return self[:8]
 
     @property
     def modes(self) -> tuple[int, ...]:
         """What the kernels are compiled for, in their order."""
-        return self[6:11]
+        return self[8:13]
 
     @property
     def radius(self) -> float:
         """Screen distance from a face's box beyond which it has no fragments."""
-        return 0.0 if self.distance == HARD else math.sqrt(-self.least_logit * self.sigma)
+        return 0.0 if self.distance == HARD else math.sqrt(-self.least_logit / self.per_sigma)
 
 
 def soft_rasterize(
@@ -141,7 +182,21 @@ def soft_rasterize(
         colors=1 if len(colors.shape) == 3 else colors.shape[0],
         background=background.shape[0] if background.shape else 1,
     )
-    settings = _settings(sigma, gamma, near, far, eps, dist_eps, distance, rgb, alpha, textured, perspective_correct, BOTH if double_sided else CLOCKWISE if clockwise_front else COUNTERCLOCKWISE)
+    settings = _settings(
+        (height, width),
+        sigma,
+        gamma,
+        near,
+        far,
+        eps,
+        dist_eps,
+        distance,
+        rgb,
+        alpha,
+        textured,
+        perspective_correct,
+        BOTH if double_sided else CLOCKWISE if clockwise_front else COUNTERCLOCKWISE,
+    )
 
     tile = CPU_TILE if runtime.device().arch == "cpu" else GPU_TILE
     tiles = tile_lists(screen, faces, batch, height, width, settings.radius, tile)
@@ -152,7 +207,7 @@ def soft_rasterize(
 
 
 def _settings(
-    sigma: float, gamma: float, near: float, far: float, eps: float, dist_eps: float,
+    size: tuple[int, int], sigma: float, gamma: float, near: float, far: float, eps: float, dist_eps: float,
     distance: str, rgb: str, alpha: str, textured: bool, perspective_correct: bool, sides: int,
 ) -> Settings:  # fmt: skip
     for name, value in {"sigma": sigma, "gamma": gamma, "near": near}.items():
@@ -169,12 +224,22 @@ def _settings(
             raise ValueError(f"{name}: expected one of {', '.join(modes)}, got {value!r}")
     least_logit = -math.log(1 / dist_eps - 1)
     return Settings(
-        float(sigma), gamma * (far - near), float(near), float(far), far - eps * (far - near), least_logit,
+        1 / min(size), 0.0, 1 / sigma, 1 / (gamma * (far - near)), float(near), float(far), far - eps * (far - near), least_logit,
         DISTANCES[distance], RGBS[rgb], ALPHAS[alpha], int(perspective_correct), sides, int(textured),
     )  # fmt: skip
 
 
 # --- Forward ----------------------------------------------------------------------------------------------------
+
+
+@ti.func
+def _inverses(v0, v1, v2, zero: float):
+    """What a face's fragments would divide by: squared edge lengths and depths, inverted.
+
+    `zero` is 0. LLVM cannot know, and so leaves x * inverse a product instead of making it a division again for each pixel.
+    """
+    inverses = triangle.inverse_squares(v0.xy, v1.xy, v2.xy) + zero
+    return inverses, 1.0 / vec3(v0.z, v1.z, v2.z) + zero
 
 
 @ti.func
@@ -203,9 +268,9 @@ def _finished(color, keep, total, face_count: int, rgb: ti.template(), alpha: ti
 
 @ti.kernel
 def _tile_kernel(
-    screen: Points, faces: Faces, colors: Texels, background: Vectors, pair_faces: Ints, tile_offsets: Ints, members: Ints,
-    stats: Stats, image: Image, steps: int, pad: int, threads: int, rows: int, columns: int, radius: float,
-    sigma: float, softness: float, near: float, far: float, last: float, least_logit: float,
+    screen: Points, faces: Faces, colors: Texels, background: Vectors, boxes: Boxes, pair_faces: Ints, tile_offsets: Ints, members: Ints,
+    stats: Stats, image: Image, steps: int, pad: int, threads: int, rows: int, columns: int,
+    half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
     distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
 ):  # fmt: skip
     """For CPUs: a thread takes a tile, keeps its pixels in local arrays, and adds face after face, eight pixels at once."""
@@ -220,27 +285,27 @@ def _tile_kernel(
                 color, keeps[t], totals[t], fronts[t] = _cleared(item(background, b), last, rgb, alpha)
                 red[t], green[t], blue[t] = color.x, color.y, color.z
             for n in range(tile_offsets[k], tile_offsets[k + 1]):
-                f = pair_faces[members[n]] % faces.shape[0]
+                box, f = boxes[pair_faces[members[n]]], pair_faces[members[n]] % faces.shape[0]
                 v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
+                inverses, inverse_z = _inverses(v0, v1, v2, zero)
                 c0, c1, c2 = corner_colors(colors, faces, b, f)
                 facing = faces_us(v0.xy, v1.xy, v2.xy, sides)
-                row0, row1, column0, column1 = pixel_bounds(v0.xy, v1.xy, v2.xy, radius, height, width)
-                first, last_column = ti.max(column0, left), ti.min(column1, left + CPU_TILE)
-                for i in range(ti.max(row0, top), ti.min(row1, top + CPU_TILE)):
+                first, last_column = ti.max(box[2], left), ti.min(box[3], left + CPU_TILE)
+                for i in range(ti.max(box[0], top), ti.min(box[1], top + CPU_TILE)):
                     for group in range((last_column - first + LANES - 1) // LANES):
                         begin = first + group * LANES
                         start = ti.min(begin, left + CPU_TILE - LANES)  # the last group overlaps the one before
                         base = ((i - top) * CPU_TILE + start - left) & TILE_MASK  # so LLVM sees that t cannot wrap
                         for lane in range(LANES):
                             j, t = start + lane, base + lane
-                            p = pixel_center(i, j, height, width)
+                            p = pixel_center(i, j, height, width, half)
                             w = triangle.barycentrics(p, v0.xy, v1.xy, v2.xy)
-                            x, _edge = logit(p, v0.xy, v1.xy, v2.xy, w, sigma, distance)
+                            x, _offset, _nearest = logit(p, v0.xy, v1.xy, v2.xy, inverses, w, per_sigma, distance)
                             counts = (x > least_logit) & (j >= begin) & (j < last_column)
-                            depth, weights = surface(w, vec3(v0.z, v1.z, v2.z), perspective_correct)
+                            depth, weights = surface(w, inverse_z, perspective_correct)
                             color, keeps[t], totals[t], fronts[t] = blend(
                                 vec3(red[t], green[t], blue[t]), keeps[t], totals[t], fronts[t], f, x, counts, facing, w, depth,
-                                color_at(colors, b, f, c0, c1, c2, weights), softness, near, far, rgb, alpha,
+                                color_at(colors, b, f, c0, c1, c2, weights), per_softness, near, far, rgb, alpha,
                             )  # fmt: skip
                             red[t], green[t], blue[t] = color.x, color.y, color.z
             for i in range(top, ti.min(top + CPU_TILE, height)):
@@ -258,9 +323,9 @@ def _tile_array():
 
 @ti.kernel
 def _pixel_kernel(
-    screen: Points, faces: Faces, colors: Texels, background: Vectors, pair_faces: Ints, tile_offsets: Ints, members: Ints,
-    stats: Stats, image: Image, steps: int, rows: int, columns: int, radius: float,
-    sigma: float, softness: float, near: float, far: float, last: float, least_logit: float,
+    screen: Points, faces: Faces, colors: Texels, background: Vectors, boxes: Boxes, pair_faces: Ints, tile_offsets: Ints, members: Ints,
+    stats: Stats, image: Image, steps: int, rows: int, columns: int,
+    half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
     distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
 ):  # fmt: skip
     """For GPUs: a thread takes a pixel, a block a tile, and all walk the tile's faces together."""
@@ -270,20 +335,22 @@ def _pixel_kernel(
         b = k // (rows * columns)
         i, j = k // columns % rows * GPU_TILE + local // GPU_TILE, k % columns * GPU_TILE + local % GPU_TILE
         if i < image.shape[1] and j < image.shape[2]:
-            p = pixel_center(i, j, image.shape[1], image.shape[2])
+            p = pixel_center(i, j, image.shape[1], image.shape[2], half)
             color, keep, total, front = _cleared(item(background, b), last, rgb, alpha)
             for n in range(tile_offsets[k], tile_offsets[k + 1]):
-                f = pair_faces[members[n]] % faces.shape[0]
-                v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
-                if in_box(p, v0.xy, v1.xy, v2.xy, radius):
+                box = boxes[pair_faces[members[n]]]
+                if box[0] <= i and i < box[1] and box[2] <= j and j < box[3]:
+                    f = pair_faces[members[n]] % faces.shape[0]
+                    v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
+                    inverses, inverse_z = _inverses(v0, v1, v2, zero)
                     w = triangle.barycentrics(p, v0.xy, v1.xy, v2.xy)
-                    x, _edge = logit(p, v0.xy, v1.xy, v2.xy, w, sigma, distance)
+                    x, _offset, _nearest = logit(p, v0.xy, v1.xy, v2.xy, inverses, w, per_sigma, distance)
                     if x > least_logit:
                         c0, c1, c2 = corner_colors(colors, faces, b, f)
-                        depth, weights = surface(w, vec3(v0.z, v1.z, v2.z), perspective_correct)
+                        depth, weights = surface(w, inverse_z, perspective_correct)
                         color, keep, total, front = blend(
                             color, keep, total, front, f, x, x > least_logit, faces_us(v0.xy, v1.xy, v2.xy, sides), w, depth,
-                            color_at(colors, b, f, c0, c1, c2, weights), softness, near, far, rgb, alpha,
+                            color_at(colors, b, f, c0, c1, c2, weights), per_softness, near, far, rgb, alpha,
                         )  # fmt: skip
             image[b, i, j] = _finished(color, keep, total, faces.shape[0], rgb, alpha)
             stats[b, i, j] = vec2(total, front)
@@ -294,11 +361,11 @@ def _soft_rasterize(
     screen: Array, faces: Array, colors: Array, background: Array, tiles: TileLists, settings: Settings, stats: Array, image: Array
 ) -> None:
     t, count = tiles, image.shape[0] * tiles.rows * tiles.columns
-    arrays = (screen, faces, colors, background, t.pair_faces, t.tile_offsets, t.members, stats, image)
+    arrays = (screen, faces, colors, background, t.boxes, t.pair_faces, t.tile_offsets, t.members, stats, image)
     if runtime.device().arch == "cpu":
-        _tile_kernel(*arrays, *split(count), t.rows, t.columns, settings.radius, *settings.numbers, *settings.modes)
+        _tile_kernel(*arrays, *split(count), t.rows, t.columns, *settings.numbers, *settings.modes)
     else:
-        _pixel_kernel(*arrays, count * GPU_TILE**2, t.rows, t.columns, settings.radius, *settings.numbers, *settings.modes)
+        _pixel_kernel(*arrays, count * GPU_TILE**2, t.rows, t.columns, *settings.numbers, *settings.modes)
 
 
 # --- Adjoint ----------------------------------------------------------------------------------------------------
@@ -306,10 +373,10 @@ def _soft_rasterize(
 
 @ti.kernel
 def _tile_adjoint_kernel(
-    screen: Points, faces: Faces, colors: Points, pair_faces: Ints, tile_offsets: Ints, members: Ints,
+    screen: Points, faces: Faces, colors: Points, boxes: Boxes, pair_faces: Ints, tile_offsets: Ints, members: Ints,
     stats: Stats, image: Image, image_grad: Image, corner_grads: Contributions, color_grads: Contributions,
-    steps: int, pad: int, threads: int, rows: int, columns: int, radius: float,
-    sigma: float, softness: float, near: float, far: float, last: float, least_logit: float,
+    steps: int, pad: int, threads: int, rows: int, columns: int,
+    half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
     distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
 ):  # fmt: skip
     """For CPUs and vertex colors: the forward's walk over a tile, with the gradients of each face summed lane by lane."""
@@ -327,34 +394,33 @@ def _tile_adjoint_kernel(
                     red_grad[t], green_grad[t], blue_grad[t] = color_grad.x, color_grad.y, color_grad.z
                     totals[t], fronts[t] = stats[b, i, j].x, stats[b, i, j].y
             for n in range(tile_offsets[k], tile_offsets[k + 1]):
-                f = pair_faces[members[n]] % faces.shape[0]
+                box, f = boxes[pair_faces[members[n]]], pair_faces[members[n]] % faces.shape[0]
                 v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
+                inverses, inverse_z = _inverses(v0, v1, v2, zero)
                 c0, c1, c2 = corner_colors(colors, faces, b, f)
-                z = vec3(v0.z, v1.z, v2.z)
                 facing = faces_us(v0.xy, v1.xy, v2.xy, sides)
-                row0, row1, column0, column1 = pixel_bounds(v0.xy, v1.xy, v2.xy, radius, height, width)
-                first, last_column = ti.max(column0, left), ti.min(column1, left + CPU_TILE)
+                first, last_column = ti.max(box[2], left), ti.min(box[3], left + CPU_TILE)
                 sums = ti.Vector([0.0] * (GRADS * LANES))
                 for s in range(GRADS * LANES):
                     sums[s] = 0.0
-                for i in range(ti.max(row0, top), ti.min(row1, top + CPU_TILE)):
+                for i in range(ti.max(box[0], top), ti.min(box[1], top + CPU_TILE)):
                     for group in range((last_column - first + LANES - 1) // LANES):
                         begin = first + group * LANES
                         start = ti.min(begin, left + CPU_TILE - LANES)
                         base = ((i - top) * CPU_TILE + start - left) & TILE_MASK
                         for lane in range(LANES):
                             j, t = start + lane, base + lane
-                            p = pixel_center(i, j, height, width)
+                            p = pixel_center(i, j, height, width, half)
                             w = triangle.barycentrics(p, v0.xy, v1.xy, v2.xy)
-                            x, edge = logit(p, v0.xy, v1.xy, v2.xy, w, sigma, distance)
+                            x, offset, nearest = logit(p, v0.xy, v1.xy, v2.xy, inverses, w, per_sigma, distance)
                             counts = (x > least_logit) & (j >= begin) & (j < last_column)
-                            depth, weights = surface(w, z, perspective_correct)
+                            depth, weights = surface(w, inverse_z, perspective_correct)
                             x_grad, depth_grad, face_color_grad = blend_adjoint(
                                 vec3(red_grad[t], green_grad[t], blue_grad[t]), color_pulls[t], opacity_steps[t], totals[t], fronts[t],
-                                f, x, counts, facing, depth, color_at(colors, b, f, c0, c1, c2, weights), softness, near, far, rgb, alpha,
+                                f, x, counts, facing, depth, color_at(colors, b, f, c0, c1, c2, weights), per_softness, near, far, rgb, alpha,
                             )  # fmt: skip
                             a_grad, b_grad, c_grad, z_grad = fragment_adjoint(
-                                p, v0.xy, v1.xy, v2.xy, z, c0, c1, c2, w, x, edge, x_grad, depth_grad, face_color_grad, sigma,
+                                v0.xy, v1.xy, v2.xy, inverse_z, c0, c1, c2, w, offset, nearest, x_grad, depth_grad, face_color_grad, per_sigma,
                                 distance, perspective_correct, False,
                             )  # fmt: skip
                             for c in ti.static(range(3)):
@@ -393,10 +459,10 @@ def _add_texel_grad(texels_grad: ti.template(), b: int, f: int, weights, color_g
 
 @ti.kernel
 def _pair_adjoint_kernel(
-    screen: Points, faces: Faces, colors: Texels, face_offsets: Ints, pair_faces: Ints, pair_tiles: Ints, stats: Stats, image: Image,
+    screen: Points, faces: Faces, colors: Texels, boxes: Boxes, face_offsets: Ints, pair_faces: Ints, pair_tiles: Ints, stats: Stats, image: Image,
     colors_grad: Texels, image_grad: Image, corner_grads: Contributions, color_grads: Contributions,
-    steps: int, pad: int, threads: int, items: int, tile: int, rows: int, columns: int, radius: float,
-    sigma: float, softness: float, near: float, far: float, last: float, least_logit: float,
+    steps: int, pad: int, threads: int, items: int, tile: int, rows: int, columns: int,
+    half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
     distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
     by_face: ti.template(),
 ):  # fmt: skip
@@ -415,30 +481,29 @@ def _pair_adjoint_kernel(
                 if ti.static(by_face):
                     begin, end = face_offsets[view * faces.shape[0] + k], face_offsets[view * faces.shape[0] + k + 1]
                 for n in range(begin, end):
-                    height, width = image.shape[1], image.shape[2]
                     b, f = pair_faces[n] // faces.shape[0], pair_faces[n] % faces.shape[0]
                     top, left = pair_tiles[n] // columns % rows * tile, pair_tiles[n] % columns * tile
                     v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
+                    inverses, inverse_z = _inverses(v0, v1, v2, zero)
                     c0, c1, c2 = corner_colors(colors, faces, b, f)
-                    z = vec3(v0.z, v1.z, v2.z)
                     facing = faces_us(v0.xy, v1.xy, v2.xy, sides)
-                    row0, row1, column0, column1 = pixel_bounds(v0.xy, v1.xy, v2.xy, radius, height, width)
+                    box = boxes[pair_faces[n]]
                     a_sum, b_sum, c_sum, z_sum = vec2(0.0), vec2(0.0), vec2(0.0), vec3(0.0)
                     c0_sum, c1_sum, c2_sum = vec3(0.0), vec3(0.0), vec3(0.0)
-                    for i in range(ti.max(row0, top), ti.min(row1, top + tile)):
-                        for j in range(ti.max(column0, left), ti.min(column1, left + tile)):
-                            p = pixel_center(i, j, height, width)
+                    for i in range(ti.max(box[0], top), ti.min(box[1], top + tile)):
+                        for j in range(ti.max(box[2], left), ti.min(box[3], left + tile)):
+                            p = pixel_center(i, j, image.shape[1], image.shape[2], half)
                             w = triangle.barycentrics(p, v0.xy, v1.xy, v2.xy)
-                            x, edge = logit(p, v0.xy, v1.xy, v2.xy, w, sigma, distance)
+                            x, offset, nearest = logit(p, v0.xy, v1.xy, v2.xy, inverses, w, per_sigma, distance)
                             if x > least_logit:
-                                depth, weights = surface(w, z, perspective_correct)
+                                depth, weights = surface(w, inverse_z, perspective_correct)
                                 color_grad, color_pull, opacity_step = pixel_adjoint(image[b, i, j], image_grad[b, i, j], faces.shape[0], alpha)
                                 x_grad, depth_grad, face_color_grad = blend_adjoint(
                                     color_grad, color_pull, opacity_step, stats[b, i, j].x, stats[b, i, j].y,
-                                    f, x, x > least_logit, facing, depth, color_at(colors, b, f, c0, c1, c2, weights), softness, near, far, rgb, alpha,
+                                    f, x, x > least_logit, facing, depth, color_at(colors, b, f, c0, c1, c2, weights), per_softness, near, far, rgb, alpha,
                                 )  # fmt: skip
                                 a_grad, b_grad, c_grad, z_grad = fragment_adjoint(
-                                    p, v0.xy, v1.xy, v2.xy, z, c0, c1, c2, w, x, edge, x_grad, depth_grad, face_color_grad, sigma,
+                                    v0.xy, v1.xy, v2.xy, inverse_z, c0, c1, c2, w, offset, nearest, x_grad, depth_grad, face_color_grad, per_sigma,
                                     distance, perspective_correct, ti.static(len(colors.shape) > 2),
                                 )  # fmt: skip
                                 a_sum += a_grad
@@ -469,7 +534,7 @@ def _gather_kernel(contributions: Contributions, offsets: Ints, vertex_offsets: 
 
 
 @ti.kernel
-def _background_kernel(stats: Stats, image_grad: Image, sums: Points, softness: float, last: float, rgb: ti.template()):
+def _background_kernel(stats: Stats, image_grad: Image, sums: Points, per_softness: float, last: float, rgb: ti.template()):
     """Per view and row, the sum of the color gradients times the share of the background."""
     for k in range(sums.shape[0] * sums.shape[1]):
         b, i = k // sums.shape[1], k % sums.shape[1]
@@ -477,7 +542,7 @@ def _background_kernel(stats: Stats, image_grad: Image, sums: Points, softness: 
         for j in range(image_grad.shape[2]):
             share = 0.0
             if ti.static(rgb == SOFTMAX):
-                share = ti.exp((stats[b, i, j].y - last) / softness) / stats[b, i, j].x
+                share = ti.exp((stats[b, i, j].y - last) * per_softness) / stats[b, i, j].x
             elif stats[b, i, j].x < 0.0:
                 share = 1.0
             total += share * image_grad[b, i, j].xyz
@@ -504,17 +569,17 @@ def _soft_rasterize_adjoint(
     corner_grads, color_grads = empty(vec3, (capacity(t.pairs), 3)), empty(vec3, (capacity(t.pairs), 3))
     if runtime.device().arch == "cpu" and not s.textured:
         _tile_adjoint_kernel(
-            screen, faces, colors, t.pair_faces, t.tile_offsets, t.members, stats, image, image.grad, corner_grads, color_grads,
-            *split(batch * t.rows * t.columns), t.rows, t.columns, s.radius, *s.numbers, *s.modes,
+            screen, faces, colors, t.boxes, t.pair_faces, t.tile_offsets, t.members, stats, image, image.grad, corner_grads, color_grads,
+            *split(batch * t.rows * t.columns), t.rows, t.columns, *s.numbers, *s.modes,
         )  # fmt: skip
     else:
         by_face = bool(s.textured) and runtime.device().deterministic
         colors_grad = empty(vec3, colors.shape) if colors.grad is None else colors.grad  # the kernel writes to it where there are texels
         items = faces.shape[0] if by_face else t.pairs
         _pair_adjoint_kernel(
-            screen, faces, colors, t.face_offsets, t.pair_faces, t.pair_tiles, stats, image,
+            screen, faces, colors, t.boxes, t.face_offsets, t.pair_faces, t.pair_tiles, stats, image,
             colors_grad, image.grad, corner_grads, color_grads,
-            *split(items), items, t.tile, t.rows, t.columns, s.radius, *s.numbers, *s.modes, by_face,
+            *split(items), items, t.tile, t.rows, t.columns, *s.numbers, *s.modes, by_face,
         )  # fmt: skip
     corners_of = corner_incidence(faces, screen.shape[1])
     if screen.grad is not None:
@@ -523,5 +588,5 @@ def _soft_rasterize_adjoint(
         _gather_kernel(color_grads, t.face_offsets, corners_of.offsets, corners_of.slots, colors.grad, batch, faces.shape[0])
     if background.grad is not None:
         rows = empty(vec3, (batch, height))
-        _background_kernel(stats, image.grad, rows, s.softness, s.last, s.rgb)
+        _background_kernel(stats, image.grad, rows, s.per_softness, s.last, s.rgb)
         _add_rows_kernel(rows, background.grad)

@@ -9,11 +9,12 @@ from typing import NamedTuple
 import taichi as ti
 
 from .. import runtime
-from ..arrays import Array, Faces, Ints, Points, capacity, empty, is_finite, unrecorded, vec2
+from ..arrays import Array, Faces, Ints, Points, capacity, empty, is_finite, ivec4, unrecorded, vec2
 from .triangle import doubled_area
 
 MIN_DEPTH = 1e-6  # a face with a corner at or behind the camera has no place on the screen
 MIN_AREA = 1e-10  # twice the screen area under which a face is a line
+Boxes = ti.types.ndarray(dtype=ivec4, ndim=1, needs_grad=False)  # (B F,): pixels row0, row1, column0, column1, half-open
 RUN = 64  # length of the runs that one pass of ranks sorts
 
 
@@ -25,6 +26,7 @@ class TileLists(NamedTuple):
     pairs members[tile_offsets[k]] ... members[tile_offsets[k + 1] - 1] with k = b rows columns + t.
     """
 
+    boxes: Array  # (B F,) pixels that each face may touch
     face_offsets: Array
     pair_faces: Array
     pair_tiles: Array
@@ -47,9 +49,10 @@ def tile_lists(screen: Array, faces: Array, batch: int, height: int, width: int,
     rows, columns = -(-height // tile), -(-width // tile)
     views_faces, views_tiles = batch * faces.shape[0], batch * rows * columns
     face_offsets, tile_offsets = empty(int, views_faces + 1), empty(int, views_tiles + 1)
+    boxes = empty(ivec4, views_faces)
     sums, size, first_bad = empty(int, max(_blocks(views_faces)[1], _blocks(views_tiles)[1])), empty(float, 1), empty(int, 1)
     with unrecorded():
-        _count_pairs_kernel(screen, faces, face_offsets, sums, size, first_bad, height, width, radius, tile, *_blocks(views_faces))
+        _count_pairs_kernel(screen, faces, boxes, face_offsets, sums, size, first_bad, height, width, radius, tile, *_blocks(views_faces))
         if first_bad[0] < faces.shape[0]:
             bad = first_bad[0]
             raise ValueError(f"faces: expected indices from 0 to {screen.shape[1] - 1}, got {list(faces[bad])} in face {bad}; fix or drop that face")
@@ -58,13 +61,13 @@ def tile_lists(screen: Array, faces: Array, batch: int, height: int, width: int,
         pairs = face_offsets[views_faces]
         pair_faces, pair_tiles, members = (empty(int, capacity(pairs)) for _ in range(3))
         cursors = empty(int, views_tiles)
-        arguments = (screen, faces, face_offsets, pair_faces, pair_tiles, tile_offsets, cursors, sums, size, members)
+        arguments = (boxes, face_offsets, pair_faces, pair_tiles, tile_offsets, cursors, sums, size, members)
         if runtime.device().arch == "cpu":
-            _fill_kernel(*arguments, pairs, height, width, radius, tile, rows, columns, *_blocks(views_tiles), True)
+            _fill_kernel(*arguments, pairs, faces.shape[0], tile, rows, columns, *_blocks(views_tiles), True)
         else:
-            _fill_kernel(*arguments, pairs, height, width, radius, tile, rows, columns, *_blocks(views_tiles), False)
+            _fill_kernel(*arguments, pairs, faces.shape[0], tile, rows, columns, *_blocks(views_tiles), False)
             members = _sorted_lists(tile_offsets, members, views_tiles, pairs)
-    return TileLists(face_offsets, pair_faces, pair_tiles, pairs, tile_offsets, members, tile, rows, columns)
+    return TileLists(boxes, face_offsets, pair_faces, pair_tiles, pairs, tile_offsets, members, tile, rows, columns)
 
 
 def _blocks(n: int) -> tuple[int, int]:
@@ -77,29 +80,21 @@ def _blocks(n: int) -> tuple[int, int]:
 
 
 @ti.func
-def pixel_center(row: int, column: int, height: int, width: int):
-    """Screen position of a pixel's center."""
-    side = float(ti.min(height, width))
-    return vec2((2 * column + 1 - width) / side, (height - 1 - 2 * row) / side)
+def pixel_center(row: int, column: int, height: int, width: int, half: float):
+    """Screen position of a pixel's center; half = 1 / min(height, width) is half a pixel."""
+    return vec2((2 * column + 1 - width) * half, (height - 1 - 2 * row) * half)
 
 
 @ti.func
-def pixel_bounds(a, b, c, radius, height: int, width: int):
-    """Half-open ranges (row0, row1, column0, column1) of the pixel centers in the box of (a, b, c) grown by `radius`."""
+def pixel_box(a, b, c, radius, height: int, width: int):
+    """The pixels (row0, row1, column0, column1), half-open, with centers in the bounding box of (a, b, c) grown by `radius`."""
     side = float(ti.min(height, width))
     low, high = ti.min(a, b, c) - radius, ti.max(a, b, c) + radius
     column0 = ti.ceil(ti.math.clamp(0.5 * (low.x * side + width - 1), 0.0, float(width)))
     column1 = ti.floor(ti.math.clamp(0.5 * (high.x * side + width - 1), -1.0, width - 1.0)) + 1
     row0 = ti.ceil(ti.math.clamp(0.5 * (height - 1 - high.y * side), 0.0, float(height)))
     row1 = ti.floor(ti.math.clamp(0.5 * (height - 1 - low.y * side), -1.0, height - 1.0)) + 1
-    return int(row0), int(row1), int(column0), int(column1)
-
-
-@ti.func
-def in_box(p, a, b, c, radius):
-    """Whether p is in the bounding box of (a, b, c) grown by `radius`."""
-    low, high = ti.min(a, b, c) - radius, ti.max(a, b, c) + radius
-    return low.x <= p.x and p.x <= high.x and low.y <= p.y and p.y <= high.y
+    return ivec4(int(row0), int(row1), int(column0), int(column1))
 
 
 @ti.func
@@ -109,23 +104,21 @@ def corners(screen: ti.template(), faces: ti.template(), b: int, f: int):
 
 
 @ti.func
-def face_bounds(screen: ti.template(), faces: ti.template(), b: int, f: int, radius, height: int, width: int):
-    """`pixel_bounds` of face f, empty for a face that cannot be drawn."""
+def face_box(screen: ti.template(), faces: ti.template(), b: int, f: int, radius, height: int, width: int):
+    """`pixel_box` of face f, empty for a face that cannot be drawn."""
     v0, v1, v2 = corners(screen, faces, b, f)
-    row0, row1, column0, column1 = 0, 0, 0, 0
-    if is_finite(v0) and is_finite(v1) and is_finite(v2):
-        if ti.min(v0.z, v1.z, v2.z) > MIN_DEPTH and ti.abs(doubled_area(v0.xy, v1.xy, v2.xy)) > MIN_AREA:
-            row0, row1, column0, column1 = pixel_bounds(v0.xy, v1.xy, v2.xy, radius, height, width)
-    if row0 >= row1 or column0 >= column1:
-        row0, row1, column0, column1 = 0, 0, 0, 0
-    return row0, row1, column0, column1
+    box = ivec4(0)
+    if is_finite(v0 + v1 + v2) and ti.min(v0.z, v1.z, v2.z) > MIN_DEPTH and ti.abs(doubled_area(v0.xy, v1.xy, v2.xy)) > MIN_AREA:
+        box = pixel_box(v0.xy, v1.xy, v2.xy, radius, height, width)
+    if box[0] >= box[1] or box[2] >= box[3]:
+        box = ivec4(0)
+    return box
 
 
 @ti.func
-def face_tiles(screen: ti.template(), faces: ti.template(), b: int, f: int, radius, height: int, width: int, tile: int):
-    """Half-open ranges (row0, row1, column0, column1) of the tiles that hold pixels of `face_bounds`."""
-    row0, row1, column0, column1 = face_bounds(screen, faces, b, f, radius, height, width)
-    return row0 // tile, (row1 + tile - 1) // tile, column0 // tile, (column1 + tile - 1) // tile
+def tile_range(box, tile: int):
+    """Half-open ranges (row0, row1, column0, column1) of the tiles that hold the pixels of a box."""
+    return box[0] // tile, (box[1] + tile - 1) // tile, box[2] // tile, (box[3] + tile - 1) // tile
 
 
 @ti.func
@@ -159,7 +152,7 @@ def prefix_sum(offsets: ti.template(), n: int, block: int, blocks: int, sums: ti
 
 @ti.kernel
 def _count_pairs_kernel(
-    screen: Points, faces: Faces, face_offsets: Ints, sums: Ints, size: ti.types.ndarray(dtype=float, ndim=1), first_bad: Ints,
+    screen: Points, faces: Faces, boxes: Boxes, face_offsets: Ints, sums: Ints, size: ti.types.ndarray(dtype=float, ndim=1), first_bad: Ints,
     height: int, width: int, radius: float, tile: int, block: int, blocks: int,
 ):  # fmt: skip
     for _ in range(1):
@@ -171,21 +164,20 @@ def _count_pairs_kernel(
         face_offsets[k] = 0
         if first_bad[0] == faces.shape[0]:
             b, f = k // faces.shape[0], k % faces.shape[0]
-            ty0, ty1, tx0, tx1 = face_tiles(screen, faces, b % screen.shape[0], f, radius, height, width, tile)
+            boxes[k] = face_box(screen, faces, b % screen.shape[0], f, radius, height, width)
+            ty0, ty1, tx0, tx1 = tile_range(boxes[k], tile)
             face_offsets[k] = (ty1 - ty0) * (tx1 - tx0)
     prefix_sum(face_offsets, face_offsets.shape[0] - 1, block, blocks, sums, size)
 
 
 @ti.kernel
 def _fill_kernel(
-    screen: Points, faces: Faces, face_offsets: Ints, pair_faces: Ints, pair_tiles: Ints, tile_offsets: Ints, cursors: Ints,
-    sums: Ints, size: ti.types.ndarray(dtype=float, ndim=1), members: Ints,
-    pairs: int, height: int, width: int, radius: float, tile: int, rows: int, columns: int, block: int, blocks: int, in_order: ti.template(),
+    boxes: Boxes, face_offsets: Ints, pair_faces: Ints, pair_tiles: Ints, tile_offsets: Ints, cursors: Ints,
+    sums: Ints, size: ti.types.ndarray(dtype=float, ndim=1), members: Ints, pairs: int, face_count: int, tile: int, rows: int, columns: int, block: int, blocks: int, in_order: ti.template(),
 ):  # fmt: skip
     for k in range(face_offsets.shape[0] - 1):
-        b, f = k // faces.shape[0], k % faces.shape[0]
-        ty0, ty1, tx0, tx1 = face_tiles(screen, faces, b % screen.shape[0], f, radius, height, width, tile)
-        n = face_offsets[k]
+        b, n = k // face_count, face_offsets[k]
+        ty0, ty1, tx0, tx1 = tile_range(boxes[k], tile)
         for ty in range(ty0, ty1):
             for tx in range(tx0, tx1):
                 pair_faces[n] = k

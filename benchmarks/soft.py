@@ -1,0 +1,111 @@
+"""Times of the soft rasterizer, forward and backward apart, beside DEODR in the same run.
+
+Run: python benchmarks/soft.py [--arch cpu|cuda|vulkan] [--mesh MESH] [--quick]. Medians after warm-up, in milliseconds. Compare
+ratios rather than times: machines differ and are shared. DEODR is hard, draws front faces only, and softens edges of one pixel.
+"""
+
+import argparse
+import platform
+import time
+
+import numpy as np
+import taichi as ti
+from peer_deodr import deodr_times
+
+import taichi_dr as dr
+
+
+def medians(forward, backward, seconds=1.5, least=7):
+    """Median milliseconds of the two in turn, over `seconds` or at least `least` rounds, after three of warm-up."""
+    times = []
+    started = time.perf_counter()
+    while len(times) < least + 3 or time.perf_counter() - started < seconds:
+        t0 = time.perf_counter()
+        forward()
+        ti.sync()
+        t1 = time.perf_counter()
+        backward()
+        ti.sync()
+        times.append((t1 - t0, time.perf_counter() - t1))
+    return np.median(times[3:], axis=0) * 1e3
+
+
+def soft_times(mesh, camera, sigma):
+    """Milliseconds of soft_rasterize and of its adjoint, gradients cleared, on the projected mesh."""
+    screen = dr.array(dr.read(dr.project(mesh.vertices, camera)))
+    cotangent = np.random.default_rng(0).standard_normal((camera.batch, *camera.size, 4))
+    loss, held = dr.scalar(), {}
+
+    def forward():
+        with dr.Tape(loss) as tape:  # its backward pass: there is no loss yet, so only the gradients are cleared
+            tape.grad = lambda: None
+            held["image"] = dr.soft_rasterize(screen, mesh.faces, mesh.colors, size=camera.size, sigma=sigma)
+        held["calls"] = tape.calls
+
+    forward()
+    seed = dr.array(cotangent)
+
+    def backward():
+        for x in (screen, mesh.colors):
+            dr.arrays.zero(x.grad)
+        for operator, arguments in reversed(held["calls"]):
+            operator.grad(*arguments)
+
+    def seeded_forward():
+        forward()
+        held["image"].grad = seed
+
+    return medians(seeded_forward, backward)
+
+
+def pipeline_times(mesh, camera, sigma):
+    """Milliseconds of a whole step: project, shade, rasterize and a loss, then the tape's backward pass."""
+    renderer, loss = dr.SoftRenderer(sigma=sigma), dr.scalar()
+    lights = [dr.AmbientLight(0.5), dr.DirectionalLight((0.0, 1.0, 0.0), 0.5)]
+    target = renderer(mesh, camera, lights)
+    held = {}
+
+    def forward():
+        held["tape"] = dr.Tape(loss).__enter__()
+        dr.losses.mse(renderer(mesh, camera, lights), target, loss)
+
+    return medians(forward, lambda: held["tape"].__exit__(None, None, None))
+
+
+def main(arch=None, mesh=None, quick=False):
+    device = dr.init(arch)
+    spot = dr.Mesh.load(mesh or dr.datasets.load("spot"), texture=None).normalized()
+    spot = dr.Mesh(dr.read(spot.vertices), dr.read(spot.faces), (dr.read(spot.vertices)[0] + 1) / 2)
+    print(f"{platform.machine()}, {device.arch}, {device.threads} threads, {device.precision}; mesh of {spot.faces.shape[0]:,} faces\n")
+
+    print("| mesh | pixels | views | sigma | forward | backward | DEODR forward | DEODR backward | ratio | step forward | step backward |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    cases = [(size, views, sigma) for size in (64, 256, 512, 1024) for views in (1, 24) for sigma in (1e-5, 1e-4) if size * views <= 512 * 24]
+    for size, views, sigma in [(256, 1, 1e-5)] if quick else cases:
+        row(spot, "mesh", size, views, sigma, peer=views == 1)
+    if not quick:
+        ball = dr.shapes.icosphere(7)
+        ball = dr.Mesh(dr.read(ball.vertices), dr.read(ball.faces), (dr.read(ball.vertices)[0] + 1) / 2)
+        row(ball, f"icosphere, {ball.faces.shape[0]:,} faces", 512, 1, 1e-5, peer=True)
+
+
+def row(mesh, name, size, views, sigma, peer):
+    camera = dr.Camera.orbit(2.732, 30, np.arange(views) * 360 / views + 45, fov=60, size=size)
+    forward, backward = soft_times(mesh, camera, sigma)
+    whole = pipeline_times(mesh, camera, sigma)
+    theirs, ratio = ("", ""), ""
+    if peer:
+        screen = dr.read(dr.project(mesh.vertices, camera))[0].astype(float)
+        pixels = np.stack([(screen[:, 0] * size + size - 1) / 2, (size - 1 - screen[:, 1] * size) / 2], axis=1)
+        ms = deodr_times(pixels, screen[:, 2], dr.read(mesh.faces), dr.read(mesh.colors)[0], size, size)[:2]
+        theirs, ratio = [f"{x:.2f}" for x in ms], f"{(forward + backward) / sum(ms):.1f}"
+    cells = [name, size, views, f"{sigma:.0e}", f"{forward:.2f}", f"{backward:.2f}", *theirs, ratio, *(f"{x:.2f}" for x in whole)]
+    print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", help="cpu, cuda, vulkan or metal")
+    parser.add_argument("--mesh", help="mesh file instead of spot, which is downloaded")
+    parser.add_argument("--quick", action="store_true", help="one row: 256 pixels, one view")
+    main(**vars(parser.parse_args()))
