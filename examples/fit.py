@@ -86,6 +86,7 @@ def main(mesh="bunny", steps=600, views=16, size=96, out="out/fit", seed=0):
             frames.append(np.concatenate([goal[..., :3], render[..., :3], np.abs(goal - render)[..., :3]], axis=1))
 
     dr.pictures.save_gif(folder / "fit.gif", frames, frames_per_second=10)
+    dr.pictures.save(folder / "fit.png", np.concatenate([frames[k] for k in (0, len(frames) // 8, -1)]))
     figure, axes = plt.subplots(figsize=(6, 4))
     axes.semilogy(losses)
     axes.set(xlabel="step", ylabel="loss")
@@ -99,7 +100,7 @@ def main(mesh="bunny", steps=600, views=16, size=96, out="out/fit", seed=0):
     directions = [np.ravel(dr.read(light.direction)) for light in (sun, true_lights[1])]
     cosine = float(np.dot(*(d / np.linalg.norm(d) for d in directions)))
     print(f"views never fitted: IoU {iou:.4f}, PSNR {psnr:.1f} dB; light {np.degrees(np.arccos(np.clip(cosine, -1, 1))):.1f} degrees off")
-    print(f"{time.perf_counter() - started:.0f} s; see {folder}/fit.gif, loss.png, fitted.obj and fitted.glb")
+    print(f"{time.perf_counter() - started:.0f} s; see {folder}/fit.gif, fit.png, loss.png, fitted.obj and fitted.glb")
     return iou, psnr
 
 

@@ -19,22 +19,25 @@ def main(mesh=None, out="out/render", views=90, size=256):
     white = (1.0, 1.0, 1.0)
 
     renderer = dr.SoftRenderer(background=white)
-    frames = []
+    rotation = []
     for azimuth in tqdm(np.arange(views) * 360 / views, desc="rotation"):
         camera = dr.Camera.from_softras(2.732, 30, azimuth, size=size)
-        frames.append(dr.pictures.to_uint8(renderer(mesh, camera, lights)))
-    dr.pictures.save_gif(folder / "rotation.gif", frames)
+        rotation.append(dr.pictures.to_uint8(renderer(mesh, camera, lights)))
+    dr.pictures.save_gif(folder / "rotation.gif", rotation)
 
     camera = dr.Camera.from_softras(2.732, 30, 0, size=size)
-    frames = []
+    blurring = []
     for exponent in tqdm(np.arange(-4.0, -2.1, 0.2), desc="blurring"):
         gamma = 10.0**exponent
         renderer = dr.SoftRenderer(gamma=gamma, sigma=gamma / 10, background=white)
-        frames.append(dr.pictures.to_uint8(renderer(mesh, camera, lights)))
-    dr.pictures.save_gif(folder / "blurring.gif", frames + frames[::-1], frames_per_second=8)
+        blurring.append(dr.pictures.to_uint8(renderer(mesh, camera, lights)))
+    dr.pictures.save_gif(folder / "blurring.gif", blurring + blurring[::-1], frames_per_second=8)
+
+    strips = [np.concatenate([pictures[k] for k in np.linspace(0, len(pictures) - 1, 5).astype(int)], axis=1) for pictures in (rotation, blurring)]
+    dr.pictures.save(folder / "render.png", np.concatenate(strips))
 
     mesh.save(folder / "mesh.obj")
-    print(f"see {folder}/rotation.gif, {folder}/blurring.gif and {folder}/mesh.obj")
+    print(f"see {folder}/rotation.gif, blurring.gif, render.png and mesh.obj")
 
 
 if __name__ == "__main__":

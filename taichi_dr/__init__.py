@@ -3,6 +3,9 @@
 The names below are in the order of the pipeline: start, arrays, tape, mesh, camera, lights, raster, render, losses, optimizers.
 """
 
+# First, since it quiets the import of Taichi.
+from . import runtime as runtime  # isort: skip
+from . import arrays as arrays
 from . import datasets as datasets
 from . import io as io
 from . import losses as losses
@@ -19,10 +22,10 @@ from .gradcheck import gradcheck as gradcheck
 from .lights import AmbientLight as AmbientLight
 from .lights import DirectionalLight as DirectionalLight
 from .lights import PointLight as PointLight
-from .lights import face_normals as face_normals
 from .lights import shade as shade
-from .lights import vertex_normals as vertex_normals
 from .mesh import Mesh as Mesh
+from .normals import face_normals as face_normals
+from .normals import vertex_normals as vertex_normals
 from .raster.downsample import downsample as downsample
 from .raster.soft import soft_rasterize as soft_rasterize
 from .render import SoftRenderer as SoftRenderer

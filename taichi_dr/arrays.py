@@ -103,8 +103,8 @@ def zero(x: Array) -> None:
 
 @ti.kernel
 def _zero_kernel(x: ti.types.ndarray(needs_grad=False)):
-    for I in ti.grouped(x):
-        x[I] = ti.zero(x[I])
+    for index in ti.grouped(x):
+        x[index] = ti.zero(x[index])
 
 
 class unrecorded:
@@ -344,14 +344,15 @@ def numbers_per_view(name: str, given: Any, components: int) -> np.ndarray:
 def field(name: str, given: Any, components: int) -> Array:
     """An array over () or (B,) of numbers or vec3, with a zero gradient; one that came as an array is kept.
 
-    From the pool, for a fit may make a camera or a light in each step.
+    From the pool, since a fit may make a camera or a light in each step.
     """
     if isinstance(given, ti.Ndarray):
         numbers = "() or (B,) of numbers, as of dr.array([30.0, 60.0], vectors=False)"
         expect(name, given, components, (0, 1), numbers if components == 1 else f"() or (B,) of vec{components}")
         return given
     values = numbers_per_view(name, given, components)
-    out = empty(*((float, values.shape) if components == 1 else (_VECTORS[components], values.shape[:-1])), needs_grad=True)
+    element, shape = (float, values.shape) if components == 1 else (_VECTORS[components], values.shape[:-1])
+    out = empty(element, shape, needs_grad=True)
     write(out, values)
     zero(out.grad)
     return out

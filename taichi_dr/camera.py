@@ -18,9 +18,27 @@ from typing import Any
 import numpy as np
 import taichi as ti
 
-from . import runtime
-from .arrays import Array, Points, Vectors, batch_size, empty, expect, image_size, is_finite, item, split, vec3, work_item, write, zero
+from .arrays import (
+    Array,
+    Points,
+    Vectors,
+    add_item,
+    batch_size,
+    empty,
+    expect,
+    field,
+    grad_of,
+    image_size,
+    is_finite,
+    item,
+    numbers_per_view,
+    split,
+    vec3,
+    work_item,
+)
+from .sums import Strips, row_total, strips
 from .tape import operator
+from .vectors import unit, unit_adjoint
 
 Angles = ti.types.ndarray(dtype=float, needs_grad=False)  # () or (B,): degrees
 
@@ -78,7 +96,8 @@ class Camera:
             eye: position in the world, three numbers or (B, 3); or an array of vec3, () or (B,), which is kept.
             at: the point in the middle of the image, likewise.
             up: the direction that is up on the screen, of any length, likewise.
-            fov: full field of view of the image's shorter side, degrees in (0, 180): a number, B of them, or an array.
+            fov: full field of view of the image's shorter side, degrees in (0, 180): a number, B of them, or an array
+                of numbers, () or (B,), as `dr.array([30.0, 40.0, 50.0], vectors=False)` makes it.
             size: pixels, (height, width), or one number for a square.
             orthographic: parallel projection, at the size that the perspective camera gives the plane through `at`.
             mirrored: right = up x forward: left and right are swapped, as in SoftRas.
@@ -90,12 +109,9 @@ class Camera:
         """
         given = {"eye": eye, "at": at, "up": up, "fov": fov}
         numbers = {name: _numbers(name, x) for name, x in given.items() if not isinstance(x, ti.Ndarray)}
-        for name, x in given.items():
-            if name not in numbers:
-                expect(name, x, 1 if name == "fov" else 3, (0, 1), f"() or (B,) of {'numbers' if name == 'fov' else 'vec3'}")
         if {"eye", "at", "up"} <= numbers.keys():
             _check_views(numbers["eye"], numbers["at"], numbers["up"])
-        fields = {name: _field(name, numbers[name]) if name in numbers else x for name, x in given.items()}
+        fields = {name: field(name, numbers.get(name, x), _components(name)) for name, x in given.items()}
         camera = cls(**fields, size=image_size(size), orthographic=bool(orthographic), mirrored=bool(mirrored))
         _ = camera.batch  # raises where the batches do not agree
         return camera
@@ -130,7 +146,7 @@ class Camera:
         if isinstance(at, ti.Ndarray):
             raise ValueError("at: expected numbers, since the eye is computed from them, got a Taichi array; use Camera.look_at(eye, at)")
         target = _numbers("at", at)
-        batch_size(angles=len(np.atleast_2d(offset)), at=len(np.atleast_2d(target)))
+        batch_size(angles=len(np.atleast_2d(offset)), at=len(target))
         return cls.look_at(target + offset, target, fov=fov, size=size, orthographic=orthographic)
 
     @classmethod
@@ -177,27 +193,20 @@ def _orbit_offset(distance: Any, elevation: Any, azimuth: Any) -> np.ndarray:
 
 
 def _numbers(name: str, given: Any) -> np.ndarray:
-    """`given` in the precision of the kernels, () or (B,) for the fov and (3,) or (B, 3) for the vectors."""
-    runtime.ensure_started()
-    precision = np.float32 if runtime.device().precision == "f32" else np.float64
-    expected = "a number or (B,) numbers" if name == "fov" else "three numbers or (B, 3) numbers"
-    try:
-        values = np.asarray(given, dtype=precision)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: expected {expected}, or an array made with dr.array(...), got {given!r}") from error
-    is_shaped = values.ndim <= 1 if name == "fov" else values.ndim in (1, 2) and values.shape[-1] == 3
-    if not is_shaped or values.size == 0:
-        raise ValueError(f"{name}: expected {expected}, got shape {values.shape}")
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name}: expected finite numbers, got {given!r}")
+    """(B,) numbers for the fov and (B, 3) for the vectors, B = 1 for one view."""
+    values = numbers_per_view(name, given, _components(name))
     if name == "fov" and not ((values >= NARROWEST) & (values <= WIDEST)).all():
         raise ValueError(f"fov: expected degrees between 0 and 180, the full angle of the shorter side, got {given!r}")
-    return values
+    return np.atleast_1d(values) if name == "fov" else np.atleast_2d(values)
+
+
+def _components(name: str) -> int:
+    return 1 if name == "fov" else 3
 
 
 def _check_views(eye: np.ndarray, at: np.ndarray, up: np.ndarray) -> None:
     """Raise for the first view that has no direction, or no up."""
-    eye, at, up = (np.atleast_2d(x).astype(np.float64) for x in (eye, at, up))
+    eye, at, up = (x.astype(np.float64) for x in (eye, at, up))
     batch_size(eye=len(eye), at=len(at), up=len(up))
     forward = at - eye
     distance = np.linalg.norm(forward, axis=-1)
@@ -210,15 +219,6 @@ def _check_views(eye: np.ndarray, at: np.ndarray, up: np.ndarray) -> None:
         came = f"got {up[b % len(up)].tolist()} in view {b}"
         fix = "give another up, or an elevation off +-90 degrees"
         raise ValueError(f"up: expected a direction across the view direction {forward[b % len(forward)].tolist()}, {came}; {fix}")
-
-
-def _field(name: str, values: np.ndarray) -> Array:
-    """An array over views with these values and a zero gradient; from the pool, for a fit may make a camera in each step."""
-    values = np.atleast_1d(values) if name == "fov" else np.atleast_2d(values)
-    out = empty(float if name == "fov" else vec3, len(values), needs_grad=True)
-    write(out, values)
-    zero(out.grad)
-    return out
 
 
 # --- Project ----------------------------------------------------------------------------------------------------
@@ -261,49 +261,18 @@ def project(vertices: Array, camera: Camera) -> Array:
 
 
 @ti.func
-def _unit(v, least):
-    """(v / |v|, |v|); (0, 0) where v is not finite or not longer than `least`."""
-    direction, length = vec3(0.0), v.norm()
-    if is_finite(v) and ti.max(least, SHORTEST) < length and length < LONGEST:
-        direction = v / length
-    else:
-        length = 0.0
-    return direction, length
-
-
-@ti.func
-def _unit_adjoint(direction, length, direction_grad):
-    """Gradient of v, zero where it has no direction."""
-    v_grad = vec3(0.0)
-    if length > 0.0:
-        v_grad = (direction_grad - direction * direction.dot(direction_grad)) / length
-    return v_grad
-
-
-@ti.func
 def _axes(eye, at, up):
     """forward, |at - eye|, right, |forward x up|; a length is 0 where its axis is a stand-in."""
-    forward, distance = _unit(at - eye, 0.0)
+    forward, distance = unit(at - eye, SHORTEST)
     if distance == 0.0:
         forward = vec3(0.0, 0.0, -1.0)
-    right, length = _unit(forward.cross(up), PARALLEL * up.norm())
+    right, length = unit(forward.cross(up), ti.max(SHORTEST, PARALLEL * up.norm()))
     if length == 0.0:
         a = ti.abs(forward)
         least = ti.min(a.x, a.y, a.z)
         axis = ti.select(a.x == least, vec3(1.0, 0.0, 0.0), ti.select(a.y == least, vec3(0.0, 1.0, 0.0), vec3(0.0, 0.0, 1.0)))
         right = forward.cross(axis).normalized()
     return forward, distance, right, length
-
-
-@ti.func
-def _angle(fov: ti.template(), b: int):
-    """Degrees, of view b."""
-    degrees = 0.0
-    if ti.static(len(fov.shape) == 0):
-        degrees = fov[None]
-    else:
-        degrees = fov[b % fov.shape[0]]
-    return degrees
 
 
 @ti.func
@@ -321,22 +290,12 @@ def _cotangent_adjoint(degrees, cotangent, cotangent_grad):
     return degrees_grad
 
 
-@ti.func
-def _add(out: ti.template(), b: int, value):
-    """Add to the entry that serves view b; only one thread may do so."""
-    if ti.static(len(out.shape) == 0):
-        out[None] = out[None] + value
-    else:
-        k = b % out.shape[0]
-        out[k] = out[k] + value
-
-
 @ti.kernel
 def _frame_kernel(eye: Vectors, at: Vectors, up: Vectors, fov: Angles, orthographic: int, mirrored: int, frame: Points):
     for b in range(frame.shape[0]):
         position = item(eye, b)
         forward, distance, right, length = _axes(position, item(at, b), item(up, b))
-        scale = _cotangent(_angle(fov, b))
+        scale = _cotangent(item(fov, b))
         if orthographic != 0:
             scale = ti.select(distance > 0.0, scale / ti.max(distance, SHORTEST), 0.0)
         frame[b, RIGHT] = ti.select(mirrored != 0, -right, right)
@@ -367,27 +326,27 @@ def _frame_adjoint_kernel(
                 right_grad = -right_grad
             right_grad += forward.cross(top_grad)  # up' = right x forward
             forward_grad += top_grad.cross(right)
-            side_grad = _unit_adjoint(right, length, right_grad)  # right = forward x up, normalized
+            side_grad = unit_adjoint(right, length, right_grad)  # right = forward x up, normalized
             forward_grad += sky.cross(side_grad)
-            view_grad = _unit_adjoint(forward, distance, forward_grad)  # forward = at - eye, normalized
-            degrees = _angle(fov, b)
+            view_grad = unit_adjoint(forward, distance, forward_grad)  # forward = at - eye, normalized
+            degrees = item(fov, b)
             cotangent = _cotangent(degrees)
             if orthographic != 0:
                 inverse = ti.select(distance > 0.0, 1.0 / ti.max(distance, SHORTEST), 0.0)
                 view_grad -= forward * (scale_grad * cotangent * inverse * inverse)
                 scale_grad *= inverse
-            _add(eye_grad, b, position_grad - view_grad)
-            _add(at_grad, b, view_grad)
+            add_item(eye_grad, b, position_grad - view_grad)
+            add_item(at_grad, b, view_grad)
             if length > 0.0:
-                _add(up_grad, b, side_grad.cross(forward))
-            _add(fov_grad, b, _cotangent_adjoint(degrees, cotangent, scale_grad))
+                add_item(up_grad, b, side_grad.cross(forward))
+            add_item(fov_grad, b, _cotangent_adjoint(degrees, cotangent, scale_grad))
 
 
 @_frame.adjoint
 def _frame_adjoint(eye: Array, at: Array, up: Array, fov: Array, orthographic: bool, mirrored: bool, frame: Array) -> None:
     if eye.grad is None and at.grad is None and up.grad is None and fov.grad is None:
         return
-    grads = [empty(element, x.shape) if x.grad is None else x.grad for x, element in ((eye, vec3), (at, vec3), (up, vec3), (fov, float))]
+    grads = [grad_of(x) for x in (eye, at, up, fov)]
     _frame_adjoint_kernel(eye, at, up, fov, int(orthographic), int(mirrored), frame.grad, *grads)
 
 
@@ -453,17 +412,17 @@ def _project_adjoint_kernel(vertices: Points, frame: Points, orthographic: int, 
 
 
 @ti.kernel
-def _stretch_kernel(
-    vertices: Points, frame: Points, orthographic: int, screen_grad: Points, partials: Points,
-    steps: int, pad: int, threads: int, length: int, count: int, total: int,
+def _strips_kernel(
+    vertices: Points, frame: Points, orthographic: int, screen_grad: Points, partials: Strips,
+    steps: int, pad: int, threads: int, length: int, total: int,
 ):  # fmt: skip
-    """The frame's gradient, summed over one stretch of the vertices of all views of a camera: partials[view count + k]."""
+    """The frame's gradient, summed over one strip of the vertices of all views of a camera."""
     for q in range(steps):
-        k = work_item(q, pad, threads, frame.shape[0] * count)
+        k = work_item(q, pad, threads, frame.shape[0] * partials.shape[1])
         if k >= 0:
-            view, first = k // count, k % count * length
+            view, strip = k // partials.shape[1], k % partials.shape[1]
             by_right, by_up, by_forward, by_eye, by_scale = vec3(0.0), vec3(0.0), vec3(0.0), vec3(0.0), 0.0
-            for t in range(first, ti.min(first + length, total)):
+            for t in range(strip * length, ti.min((strip + 1) * length, total)):
                 b, v = view + t // vertices.shape[1] * frame.shape[0], t % vertices.shape[1]
                 p = vertices[b % vertices.shape[0], v]
                 seen_grad, scale_grad = _screen_point_adjoint(_seen(p, frame, view), frame[view, SCALE].x, orthographic, screen_grad[b, v])
@@ -474,18 +433,16 @@ def _stretch_kernel(
                     by_forward += seen_grad.z * offset
                     by_eye -= seen_grad.x * frame[view, RIGHT] + seen_grad.y * frame[view, UP] + seen_grad.z * frame[view, FORWARD]
                     by_scale += scale_grad
-            partials[k, RIGHT], partials[k, UP], partials[k, FORWARD], partials[k, EYE] = by_right, by_up, by_forward, by_eye
-            partials[k, SCALE] = vec3(by_scale, 0.0, 0.0)
+            first = view * frame.shape[1]
+            partials[first + RIGHT, strip], partials[first + UP, strip], partials[first + FORWARD, strip] = by_right, by_up, by_forward
+            partials[first + EYE, strip], partials[first + SCALE, strip] = by_eye, vec3(by_scale, 0.0, 0.0)
 
 
 @ti.kernel
-def _add_stretches_kernel(partials: Points, frame_grad: Points, count: int):
-    for n in range(frame_grad.shape[0] * 5):
-        view, column = n // 5, n % 5
-        total = vec3(0.0)
-        for k in range(view * count, (view + 1) * count):
-            total += partials[k, column]
-        frame_grad[view, column] = frame_grad[view, column] + total
+def _add_strips_kernel(partials: Strips, frame_grad: Points):
+    for n in range(partials.shape[0]):
+        view, column = n // frame_grad.shape[1], n % frame_grad.shape[1]
+        frame_grad[view, column] = frame_grad[view, column] + row_total(partials, n)
 
 
 @_project.adjoint
@@ -493,9 +450,7 @@ def _project_adjoint(vertices: Array, frame: Array, orthographic: bool, screen: 
     if vertices.grad is not None:
         _project_adjoint_kernel(vertices, frame, int(orthographic), screen.grad, vertices.grad)
     total = screen.shape[0] // frame.shape[0] * screen.shape[1]
-    length = math.isqrt(total - 1) + 1
-    count = -(-total // length)
-    partials = empty(vec3, (frame.shape[0] * count, 5))
-    shape = (*split(frame.shape[0] * count), length, count, total)
-    _stretch_kernel(vertices, frame, int(orthographic), screen.grad, partials, *shape)
-    _add_stretches_kernel(partials, frame.grad, count)
+    length, count = strips(total)
+    partials = empty(vec3, (frame.shape[0] * frame.shape[1], count))
+    _strips_kernel(vertices, frame, int(orthographic), screen.grad, partials, *split(frame.shape[0] * count), length, total)
+    _add_strips_kernel(partials, frame.grad)

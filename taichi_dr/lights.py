@@ -1,4 +1,4 @@
-"""Normals, lights, and `shade`: how bright a mesh is, per vertex or per face.
+"""Lights, and `shade`: how bright a mesh is, per vertex or per face.
 
 A surface with normal n at x shows its color times the light that arrives there (Lambert, as SoftRas has it: no 1 / pi,
 and no falloff with distance):
@@ -9,20 +9,35 @@ and no falloff with distance):
 Vertices have the normals of their faces, weighted by area; faces with texels have their own, and x is their middle.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import taichi as ti
 
-from .arrays import Array, Faces, Ints, Points, Texels, Vectors, array, batch_size, empty, expect, is_finite, item, read, split, vec3, work_item
-from .mesh import Incidence, corner_incidence
+from .arrays import (
+    Array,
+    Points,
+    Texels,
+    Vectors,
+    add_item,
+    batch_size,
+    empty,
+    expect,
+    field,
+    grad_of,
+    item,
+    numbers_per_view,
+    split,
+    vec3,
+    work_item,
+)
+from .normals import expect_mesh, face_centers, face_normals, vertex_normals
+from .sums import Strips, row_total, strips
 from .tape import operator
+from .vectors import unit, unit_adjoint
 
 AMBIENT, DIRECTIONAL, POINT = 0, 1, 2
-
-SHORTEST = 1e-30  # vectors whose largest component is not above this have no direction
 
 
 class AmbientLight:
@@ -56,9 +71,9 @@ class DirectionalLight:
     """
 
     def __init__(self, direction: Sequence | np.ndarray | Array = (0.0, 1.0, 0.0), intensity: float | Sequence | np.ndarray | Array = 0.5) -> None:
-        if not isinstance(direction, ti.Ndarray) and (np.linalg.norm(_numbers("direction", direction), axis=-1) == 0).any():
+        if not isinstance(direction, ti.Ndarray) and (numbers_per_view("direction", direction, 3) == 0).all(axis=-1).any():
             raise ValueError(f"direction: expected a direction from the surface to the light, got length zero in {direction!r}")
-        self.direction = _vector("direction", direction)
+        self.direction = field("direction", direction, 3)
         self.intensity = _color("intensity", intensity)
 
 
@@ -76,7 +91,7 @@ class PointLight:
     """
 
     def __init__(self, position: Sequence | np.ndarray | Array = (0.0, 1.0, 0.0), intensity: float | Sequence | np.ndarray | Array = 0.5) -> None:
-        self.position = _vector("position", position)
+        self.position = field("position", position, 3)
         self.intensity = _color("intensity", intensity)
 
 
@@ -84,30 +99,8 @@ Light = AmbientLight | DirectionalLight | PointLight
 
 
 def _color(name: str, given: Any) -> Array:
-    """As `_vector`; one number is all three channels."""
-    if not isinstance(given, ti.Ndarray) and np.ndim(given) == 0:
-        given = (given,) * 3
-    return _vector(name, given)
-
-
-def _vector(name: str, given: Any) -> Array:
-    """An array of vec3 over () or (B,); one that came as an array is kept."""
-    if isinstance(given, ti.Ndarray):
-        expect(name, given, 3, (0, 1), "() or (B,) of vec3")
-        return given
-    return array(_numbers(name, given))
-
-
-def _numbers(name: str, given: Any) -> np.ndarray:
-    try:
-        values = np.asarray(given, np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: expected three numbers, (B, 3) numbers, or an array made with dr.array(...), got {given!r}") from error
-    if values.ndim not in (1, 2) or values.shape[-1] != 3 or values.size == 0:
-        raise ValueError(f"{name}: expected three numbers or (B, 3) numbers, got shape {values.shape}")
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name}: expected finite numbers, got {given!r}")
-    return values
+    """One number is all three channels."""
+    return field(name, (given,) * 3 if not isinstance(given, ti.Ndarray) and np.ndim(given) == 0 else given, 3)
 
 
 # --- Shade ------------------------------------------------------------------------------------------------------
@@ -146,7 +139,7 @@ def shade(mesh: Any, lights: Light | Sequence[Light] | None) -> Array:
         raise ValueError("mesh: expected colors or texels to light, got neither; make it with dr.Mesh(vertices, faces, colors=...)")
     if not lights:
         return colors
-    _expect_mesh(mesh.vertices, mesh.faces)
+    expect_mesh(mesh.vertices, mesh.faces)
     expect(name, colors, 3, (3, 4) if textured else 2, "(F, R, R) or (B, F, R, R) of vec3" if textured else "(B, V) of vec3")
     count = mesh.faces.shape[0] if textured else mesh.vertices.shape[1]
     if colors.shape[-3 if textured else 1] != count:
@@ -164,7 +157,7 @@ def shade(mesh: Any, lights: Light | Sequence[Light] | None) -> Array:
         if normals is irradiance and not isinstance(light, AmbientLight):
             normals = (face_normals if textured else vertex_normals)(mesh.vertices, mesh.faces)
         if positions is irradiance and isinstance(light, PointLight):
-            positions = _face_centers(mesh.vertices, mesh.faces) if textured else mesh.vertices
+            positions = face_centers(mesh.vertices, mesh.faces) if textured else mesh.vertices
         kind, source = _kind_and_source(light)
         _illuminate(kind, normals, positions if kind == POINT else normals, source, light.intensity, k == 0, irradiance)
     if textured:
@@ -211,7 +204,7 @@ def _light_colors_adjoint_kernel(colors: Points, irradiance: Points, lit_grad: P
 
 @_light_colors.adjoint
 def _light_colors_adjoint(colors: Array, irradiance: Array, lit: Array) -> None:
-    _light_colors_adjoint_kernel(colors, irradiance, lit.grad, _grad(colors), irradiance.grad)
+    _light_colors_adjoint_kernel(colors, irradiance, lit.grad, grad_of(colors), irradiance.grad)
 
 
 @ti.func
@@ -268,36 +261,10 @@ def _light_texels_adjoint_kernel(
 @_light_texels.adjoint
 def _light_texels_adjoint(texels: Array, irradiance: Array, lit: Array) -> None:
     views = 1 if len(lit.shape) == 3 else lit.shape[0]
-    _light_texels_adjoint_kernel(texels, irradiance, lit.grad, _grad(texels), irradiance.grad, views, lit.shape[-1])
-
-
-def _grad(x: Array) -> Array:
-    """The gradient of x, or something to write to in its place, which nobody reads."""
-    return empty(vec3, x.shape) if x.grad is None else x.grad
+    _light_texels_adjoint_kernel(texels, irradiance, lit.grad, grad_of(texels), irradiance.grad, views, lit.shape[-1])
 
 
 # --- One light --------------------------------------------------------------------------------------------------
-
-
-@ti.func
-def _unit(v):
-    """(v / |v|, |v|); (0, 0) where v has no direction. Scaled first: the normal of a tiny face is its edges multiplied."""
-    direction, length = vec3(0.0), 0.0
-    largest = ti.max(ti.abs(v.x), ti.abs(v.y), ti.abs(v.z))
-    if is_finite(v) and largest > SHORTEST:
-        scaled = v / largest
-        norm = scaled.norm()
-        direction, length = scaled / norm, norm * largest
-    return direction, length
-
-
-@ti.func
-def _unit_adjoint(direction, length, direction_grad):
-    """Gradient of v, zero where it has no direction."""
-    v_grad = vec3(0.0)
-    if length > 0.0:
-        v_grad = (direction_grad - direction * direction.dot(direction_grad)) / length
-    return v_grad
 
 
 @ti.func
@@ -306,7 +273,7 @@ def _to_light(kind: ti.template(), x, source):
     v = source
     if ti.static(kind == POINT):
         v = source - x
-    return _unit(v)
+    return unit(v, 0.0)
 
 
 @ti.kernel
@@ -345,7 +312,7 @@ def _light_adjoint(kind: ti.template(), n, x, source, intensity, grad):
                 intensity_grad = grad * cosine
                 n_grad, v_grad = grad.dot(intensity) * toward, grad.dot(intensity) * n
                 if ti.static(kind == POINT):
-                    v_grad = _unit_adjoint(toward, distance, v_grad)
+                    v_grad = unit_adjoint(toward, distance, v_grad)
     return n_grad, v_grad, intensity_grad
 
 
@@ -365,263 +332,48 @@ def _surface_adjoint_kernel(
 
 
 @ti.kernel
-def _stretch_kernel(
-    kind: ti.template(), normals: Points, positions: Points, source: Vectors, intensity: Vectors, irradiance_grad: Points, partials: Points,
-    steps: int, pad: int, threads: int, rows: int, length: int, count: int, total: int,
+def _strips_kernel(
+    kind: ti.template(), normals: Points, positions: Points, source: Vectors, intensity: Vectors, irradiance_grad: Points, partials: Strips,
+    steps: int, pad: int, threads: int, rows: int, length: int, total: int,
 ):  # fmt: skip
-    """Gradients of a light's two fields, summed over one stretch of all surfaces that the entry `row` of them lights."""
+    """Gradients of a light's two fields, summed over one strip of all surfaces that the entry `row` of them lights."""
     for q in range(steps):
-        k = work_item(q, pad, threads, rows * count)
+        k = work_item(q, pad, threads, rows * partials.shape[1])
         if k >= 0:
-            row, first = k // count, k % count * length
+            row, strip = k // partials.shape[1], k % partials.shape[1]
             by_source, by_intensity = vec3(0.0), vec3(0.0)
-            for t in range(first, ti.min(first + length, total)):
+            for t in range(strip * length, ti.min((strip + 1) * length, total)):
                 b, i = row + t // irradiance_grad.shape[1] * rows, t % irradiance_grad.shape[1]
                 n, x = normals[b % normals.shape[0], i], positions[b % positions.shape[0], i]
                 _, v_grad, intensity_grad = _light_adjoint(kind, n, x, item(source, b), item(intensity, b), irradiance_grad[b, i])
                 by_source += v_grad
                 by_intensity += intensity_grad
-            partials[k, 0], partials[k, 1] = by_source, by_intensity
-
-
-@ti.func
-def _add(out: ti.template(), b: int, value):
-    """Add to the entry that serves view b; only one thread may do so."""
-    if ti.static(len(out.shape) == 0):
-        out[None] = out[None] + value
-    else:
-        k = b % out.shape[0]
-        out[k] = out[k] + value
+            partials[2 * row, strip], partials[2 * row + 1, strip] = by_source, by_intensity
 
 
 @ti.kernel
-def _add_stretches_kernel(
-    kind: ti.template(), source: Vectors, partials: Points, source_grad: Vectors, intensity_grad: Vectors, rows: int, count: int
-):  # fmt: skip
-    for n in range(rows * 2):
-        total = vec3(0.0)
-        for k in range(n // 2 * count, (n // 2 + 1) * count):
-            total += partials[k, n % 2]
-        partials[n // 2 * count, n % 2] = total
+def _add_strips_kernel(kind: ti.template(), source: Vectors, partials: Strips, source_grad: Vectors, intensity_grad: Vectors):
+    for n in range(partials.shape[0]):
+        partials[n, 0] = row_total(partials, n)
     ti.loop_config(serialize=True)  # rows of one field may share an entry of the other
-    for row in range(rows):
+    for row in range(partials.shape[0] // 2):
         if ti.static(kind == DIRECTIONAL):
-            toward, length = _unit(item(source, row))
-            _add(source_grad, row, _unit_adjoint(toward, length, partials[row * count, 0]))
+            toward, length = unit(item(source, row), 0.0)
+            add_item(source_grad, row, unit_adjoint(toward, length, partials[2 * row, 0]))
         elif ti.static(kind == POINT):
-            _add(source_grad, row, partials[row * count, 0])
-        _add(intensity_grad, row, partials[row * count, 1])
+            add_item(source_grad, row, partials[2 * row, 0])
+        add_item(intensity_grad, row, partials[2 * row + 1, 0])
 
 
 @_illuminate.adjoint
 def _illuminate_adjoint(kind: int, normals: Array, positions: Array, source: Array, intensity: Array, first: bool, irradiance: Array) -> None:
     if kind != AMBIENT:
-        _surface_adjoint_kernel(kind, normals, positions, source, intensity, irradiance.grad, normals.grad, _grad(positions))
+        _surface_adjoint_kernel(kind, normals, positions, source, intensity, irradiance.grad, normals.grad, grad_of(positions))
     if source.grad is None and intensity.grad is None:
         return
     rows = max(x.shape[0] if x.shape else 1 for x in (source, intensity))
     total = irradiance.shape[0] // rows * irradiance.shape[1]
-    length = math.isqrt(total - 1) + 1
-    count = -(-total // length)
-    partials = empty(vec3, (rows * count, 2))
-    _stretch_kernel(kind, normals, positions, source, intensity, irradiance.grad, partials, *split(rows * count), rows, length, count, total)
-    _add_stretches_kernel(kind, source, partials, _grad(source), _grad(intensity), rows, count)
-
-
-# --- Normals ----------------------------------------------------------------------------------------------------
-
-
-def _expect_mesh(vertices: Array, faces: Array) -> None:
-    expect("vertices", vertices, 3, 2, "(B, V) of vec3")
-    expect("faces", faces, 3, 1, "(F,) of ivec3", integers=True)
-
-
-def _corners(vertices: Array, faces: Array) -> Incidence:
-    """Which corners of which faces each vertex is; a face index out of range is found here, before any kernel sees it."""
-    count = vertices.shape[1]
-    try:
-        corners = corner_incidence(faces, count)
-    except ValueError:  # a negative index
-        corners = None
-    if corners is None or corners.offsets.shape[0] != count + 1:
-        indices = read(faces)
-        bad = int(np.flatnonzero(((indices < 0) | (indices >= count)).any(axis=1))[0])
-        raise ValueError(f"faces: expected indices from 0 to {count - 1}, got {indices[bad].tolist()} in face {bad}; fix or drop that face")
-    return corners
-
-
-def vertex_normals(vertices: Array, faces: Array) -> Array:
-    """Unit normals of vertices, those of the faces around weighted by area.
-
-        n_v = N / |N|,   N = sum of (b - a) x (c - a) over the faces (a, b, c) at v
-
-    Args:
-        vertices: positions, (B, V) of vec3.
-        faces: vertex indices, (F,) of ivec3, counter-clockwise from outside. Not to be changed in place.
-
-    Returns:
-        (B, V) of vec3, zero where a vertex has no face with an area.
-
-    Differentiable in `vertices`. Faces with a vertex that is not finite are left out; where N is zero, so is the gradient.
-
-    Raises:
-        ValueError: wrong shapes or types, a face index out of range.
-    """
-    _expect_mesh(vertices, faces)
-    corners = _corners(vertices, faces)
-    sums = empty(vec3, vertices.shape)
-    normals = empty(vec3, vertices.shape, needs_grad=True)
-    _vertex_normals(vertices, faces, corners.offsets, corners.slots, sums, normals)
-    return normals
-
-
-@ti.func
-def _face_cross(vertices: ti.template(), faces: ti.template(), b: int, f: int):
-    """The face's normal, as long as twice its area; zero unless it is finite."""
-    a, b1, c = vertices[b, faces[f].x], vertices[b, faces[f].y], vertices[b, faces[f].z]
-    cross = (b1 - a).cross(c - a)
-    return ti.select(is_finite(cross), cross, vec3(0.0))
-
-
-@ti.func
-def _face_cross_adjoint(vertices: ti.template(), faces: ti.template(), b: int, slot: int, cross_grad):
-    """Gradient of one corner, the one at `slot`: the edge opposite turns about it."""
-    corner_grad = vec3(0.0)
-    a, b1, c = vertices[b, faces[slot // 3].x], vertices[b, faces[slot // 3].y], vertices[b, faces[slot // 3].z]
-    if any(cross_grad != 0.0) and is_finite((b1 - a).cross(c - a)):
-        k = slot % 3
-        corner_grad = ti.select(k == 0, b1 - c, ti.select(k == 1, c - a, a - b1)).cross(cross_grad)
-    return corner_grad
-
-
-@ti.kernel
-def _vertex_normals_kernel(vertices: Points, faces: Faces, offsets: Ints, slots: Ints, sums: Points, normals: Points):
-    for k in range(vertices.shape[0] * vertices.shape[1]):
-        b, v = k // vertices.shape[1], k % vertices.shape[1]
-        total = vec3(0.0)
-        for s in range(offsets[v], offsets[v + 1]):
-            total += _face_cross(vertices, faces, b, slots[s] // 3)
-        n, _ = _unit(total)
-        sums[b, v], normals[b, v] = total, n
-
-
-@operator
-def _vertex_normals(vertices: Array, faces: Array, offsets: Array, slots: Array, sums: Array, normals: Array) -> None:
-    _vertex_normals_kernel(vertices, faces, offsets, slots, sums, normals)
-
-
-@ti.kernel
-def _vertex_normals_adjoint_kernel(
-    vertices: Points, faces: Faces, offsets: Ints, slots: Ints, sums: Points, normals_grad: Points, sums_grad: Points, vertices_grad: Points
-):  # fmt: skip
-    for k in range(vertices.shape[0] * vertices.shape[1]):
-        b, v = k // vertices.shape[1], k % vertices.shape[1]
-        n, length = _unit(sums[b, v])
-        sums_grad[b, v] = _unit_adjoint(n, length, normals_grad[b, v])
-    for k in range(vertices.shape[0] * vertices.shape[1]):
-        b, v = k // vertices.shape[1], k % vertices.shape[1]
-        total = vec3(0.0)
-        for s in range(offsets[v], offsets[v + 1]):
-            f = slots[s] // 3
-            cross_grad = sums_grad[b, faces[f].x] + sums_grad[b, faces[f].y] + sums_grad[b, faces[f].z]
-            total += _face_cross_adjoint(vertices, faces, b, slots[s], cross_grad)
-        vertices_grad[b, v] = vertices_grad[b, v] + total
-
-
-@_vertex_normals.adjoint
-def _vertex_normals_adjoint(vertices: Array, faces: Array, offsets: Array, slots: Array, sums: Array, normals: Array) -> None:
-    if vertices.grad is not None:
-        _vertex_normals_adjoint_kernel(vertices, faces, offsets, slots, sums, normals.grad, empty(vec3, vertices.shape), vertices.grad)
-
-
-def face_normals(vertices: Array, faces: Array) -> Array:
-    """Unit normals of faces.
-
-        n_f = N / |N|,   N = (b - a) x (c - a)
-
-    Args:
-        vertices: positions, (B, V) of vec3.
-        faces: vertex indices, (F,) of ivec3, counter-clockwise from outside. Not to be changed in place.
-
-    Returns:
-        (B, F) of vec3, zero where a face has no area or a vertex that is not finite.
-
-    Differentiable in `vertices`; not where the normal is zero.
-
-    Raises:
-        ValueError: wrong shapes or types, a face index out of range.
-    """
-    _expect_mesh(vertices, faces)
-    corners = _corners(vertices, faces)
-    normals = empty(vec3, (vertices.shape[0], faces.shape[0]), needs_grad=True)
-    _face_normals(vertices, faces, corners.offsets, corners.slots, normals)
-    return normals
-
-
-@ti.kernel
-def _face_normals_kernel(vertices: Points, faces: Faces, normals: Points):
-    for k in range(normals.shape[0] * normals.shape[1]):
-        b, f = k // normals.shape[1], k % normals.shape[1]
-        normals[b, f], _ = _unit(_face_cross(vertices, faces, b, f))
-
-
-@operator
-def _face_normals(vertices: Array, faces: Array, offsets: Array, slots: Array, normals: Array) -> None:
-    _face_normals_kernel(vertices, faces, normals)
-
-
-@ti.kernel
-def _face_normals_adjoint_kernel(vertices: Points, faces: Faces, offsets: Ints, slots: Ints, normals_grad: Points, vertices_grad: Points):
-    for k in range(vertices.shape[0] * vertices.shape[1]):
-        b, v = k // vertices.shape[1], k % vertices.shape[1]
-        total = vec3(0.0)
-        for s in range(offsets[v], offsets[v + 1]):
-            f = slots[s] // 3
-            n, length = _unit(_face_cross(vertices, faces, b, f))
-            total += _face_cross_adjoint(vertices, faces, b, slots[s], _unit_adjoint(n, length, normals_grad[b, f]))
-        vertices_grad[b, v] = vertices_grad[b, v] + total
-
-
-@_face_normals.adjoint
-def _face_normals_adjoint(vertices: Array, faces: Array, offsets: Array, slots: Array, normals: Array) -> None:
-    if vertices.grad is not None:
-        _face_normals_adjoint_kernel(vertices, faces, offsets, slots, normals.grad, vertices.grad)
-
-
-# --- Middles of faces -------------------------------------------------------------------------------------------
-
-
-def _face_centers(vertices: Array, faces: Array) -> Array:
-    """(B, F) of vec3: the means of the corners."""
-    corners = _corners(vertices, faces)
-    centers = empty(vec3, (vertices.shape[0], faces.shape[0]), needs_grad=True)
-    _centers(vertices, faces, corners.offsets, corners.slots, centers)
-    return centers
-
-
-@ti.kernel
-def _centers_kernel(vertices: Points, faces: Faces, centers: Points):
-    for k in range(centers.shape[0] * centers.shape[1]):
-        b, f = k // centers.shape[1], k % centers.shape[1]
-        centers[b, f] = (vertices[b, faces[f].x] + vertices[b, faces[f].y] + vertices[b, faces[f].z]) / 3.0
-
-
-@operator
-def _centers(vertices: Array, faces: Array, offsets: Array, slots: Array, centers: Array) -> None:
-    _centers_kernel(vertices, faces, centers)
-
-
-@ti.kernel
-def _centers_adjoint_kernel(offsets: Ints, slots: Ints, centers_grad: Points, vertices_grad: Points):
-    for k in range(vertices_grad.shape[0] * vertices_grad.shape[1]):
-        b, v = k // vertices_grad.shape[1], k % vertices_grad.shape[1]
-        total = vec3(0.0)
-        for s in range(offsets[v], offsets[v + 1]):
-            total += centers_grad[b, slots[s] // 3] / 3.0
-        vertices_grad[b, v] = vertices_grad[b, v] + total
-
-
-@_centers.adjoint
-def _centers_adjoint(vertices: Array, faces: Array, offsets: Array, slots: Array, centers: Array) -> None:
-    if vertices.grad is not None:
-        _centers_adjoint_kernel(offsets, slots, centers.grad, vertices.grad)
+    length, count = strips(total)
+    partials = empty(vec3, (2 * rows, count))
+    _strips_kernel(kind, normals, positions, source, intensity, irradiance.grad, partials, *split(rows * count), rows, length, total)
+    _add_strips_kernel(kind, source, partials, grad_of(source), grad_of(intensity))

@@ -1,7 +1,7 @@
 """Losses: between images (mse, l1, silhouette_iou) and of meshes (laplacian, flatten, edge_length).
 
 Each adds weight times its value to a 0-D loss, so a sum of losses is one call after another inside a tape. Sums run in
-a fixed order, so two runs agree bitwise.
+a fixed order, so two runs agree bitwise. A target is data: none gets a gradient.
 """
 
 from typing import Any
@@ -10,8 +10,9 @@ import numpy as np
 import taichi as ti
 
 from . import runtime
-from .arrays import Array, Floats, Image, Scalar, empty, expect, is_finite, split, vec2, work_item
-from .regularizers import add_terms, checked_loss, checked_number, edge_length, flatten, is_finite_number, laplacian, strips, strips_total, sum_strips
+from .arrays import Array, Floats, Image, Scalar, checked_loss, checked_number, empty, expect, is_finite, is_finite_number, split, vec2, work_item
+from .regularizers import edge_length, flatten, laplacian
+from .sums import Strips, add_terms, row_total, space, sum_strips
 from .tape import operator
 
 __all__ = ["edge_length", "flatten", "l1", "laplacian", "mse", "silhouette_iou"]
@@ -35,13 +36,13 @@ def mse(image: Array, target: Array, loss: Array, weight: float = 1.0) -> None:
         loss: 0-D, added to; make it with `dr.scalar()`.
         weight: a factor.
 
-    Differentiable in `image` and `target`. A pixel that is not finite makes the loss so, and gets no gradient.
+    Differentiable in `image`; not in `target`, which is data. A pixel that is not finite makes the loss so, and gets
+    no gradient.
 
     Raises:
         ValueError: types or shapes that do not match, a NumPy array, a weight that is not finite.
     """
-    _checked(image, target)
-    _difference(image, target, SQUARE, checked_number("weight", weight) / _size(image), checked_loss(loss))
+    _add_difference(image, target, loss, weight, SQUARE)
 
 
 def l1(image: Array, target: Array, loss: Array, weight: float = 1.0) -> None:
@@ -49,19 +50,9 @@ def l1(image: Array, target: Array, loss: Array, weight: float = 1.0) -> None:
 
         loss += weight / N sum |image - target|        over all N components of `image`
 
-    Args:
-        image: (B, H, W) of vec4, or any float array of 1 to 4 axes, of numbers or vectors: (B, V) of vec3, (N,), ...
-        target: the same; with two axes or more, a leading axis of 1 serves every view.
-        loss: 0-D, added to; make it with `dr.scalar()`.
-        weight: a factor.
-
-    Differentiable in `image` and `target`. A pixel that is not finite makes the loss so, and gets no gradient.
-
-    Raises:
-        ValueError: types or shapes that do not match, a NumPy array, a weight that is not finite.
+    Arguments, errors, and what it is differentiable in: as of `mse`.
     """
-    _checked(image, target)
-    _difference(image, target, ABSOLUTE, checked_number("weight", weight) / _size(image), checked_loss(loss))
+    _add_difference(image, target, loss, weight, ABSOLUTE)
 
 
 def silhouette_iou(image: Array, target: Array, loss: Array, weight: float = 1.0) -> None:
@@ -77,7 +68,8 @@ def silhouette_iou(image: Array, target: Array, loss: Array, weight: float = 1.0
         loss: 0-D, added to; make it with `dr.scalar()`.
         weight: a factor.
 
-    Differentiable in the alpha of `image` and `target`. A pixel whose alpha is not finite is left out of both sums.
+    Differentiable in the alpha of `image`; not in `target`, which is data. A pixel whose alpha is not finite is left out
+    of both sums.
 
     Raises:
         ValueError: types or shapes that do not match, a NumPy array, a weight that is not finite.
@@ -86,7 +78,17 @@ def silhouette_iou(image: Array, target: Array, loss: Array, weight: float = 1.0
     """
     _checked(image, target, (4,), (3,), "(B, H, W) of vec4")
     sums = empty(vec2, image.shape[0])
-    _silhouette_iou(image, target, sums, checked_number("weight", weight) / image.shape[0], checked_loss(loss))
+    _silhouette_iou(image, _data(target), sums, checked_number("weight", weight) / image.shape[0], checked_loss(loss))
+
+
+def _add_difference(image: Any, target: Any, loss: Any, weight: Any, kind: int) -> None:
+    _checked(image, target)
+    _difference(image, _data(target), kind, checked_number("weight", weight) / _size(image), checked_loss(loss))
+
+
+def _data(target: Array) -> tuple[Array]:
+    """In a tuple the Tape does not see the target, and spends no time on clearing a gradient that nobody asked for."""
+    return (target,)
 
 
 def _checked(
@@ -187,9 +189,9 @@ def _distance_adjoint(d, kind: ti.template(), components: ti.template(), distanc
 
 @ti.kernel
 def _difference_kernel(
-    image: Anything, target: Anything, terms: Floats, loss: Scalar,
+    image: Anything, target: Anything, terms: Floats, partials: Strips, length: int, loss: Scalar,
     steps: int, pad: int, threads: int, n: int, target_rows: int, columns: int, chunk: int, per_row: int,
-    length: int, count: int, scale: float, kind: ti.template(), components: ti.template(),
+    scale: float, kind: ti.template(), components: ti.template(),
 ):  # fmt: skip
     for q in range(steps):
         k = work_item(q, pad, threads, n)
@@ -200,53 +202,46 @@ def _difference_kernel(
             for column in range(begin, ti.min(begin + chunk, columns)):
                 total += _distance(image[_at(i, column)] - target[_at(j, column)], kind, components)
             terms[k] = total
-    add_terms(terms, n, length, count, scale, loss)
+    add_terms(terms, n, partials, length, scale, loss)
 
 
 @operator
-def _difference(image: Array, target: Array, kind: int, scale: float, loss: Array) -> None:
+def _difference(image: Array, data: tuple[Array], kind: int, scale: float, loss: Array) -> None:
+    (target,) = data
     chunk, per_row = _chunks(image)
     n = _rows(image) * per_row
-    length, count = strips(n)
     _difference_kernel(
-        image, target, empty(float, n + count), loss,
-        *split(n), n, _rows(target), image.shape[-1], chunk, per_row, length, count, scale, kind, _components(image),
+        image, target, *space(float, 1, n), loss,
+        *split(n), n, _rows(target), image.shape[-1], chunk, per_row, scale, kind, _components(image),
     )  # fmt: skip
 
 
 @ti.kernel
 def _difference_adjoint_kernel(
-    image: Anything, target: Anything, image_grad: Anything, target_grad: Anything, loss_grad: Scalar,
-    steps: int, pad: int, threads: int, n: int, views: int, target_rows: int, columns: int, chunk: int, per_row: int,
-    scale: float, kind: ti.template(), components: ti.template(), by_image: ti.template(), by_target: ti.template(),
+    image: Anything, target: Anything, image_grad: Anything, loss_grad: Scalar,
+    steps: int, pad: int, threads: int, n: int, target_rows: int, columns: int, chunk: int, per_row: int,
+    scale: float, kind: ti.template(), components: ti.template(),
 ):  # fmt: skip
-    """A thread takes a chunk of the target and walks all the views that it serves, so none shares a gradient."""
     for q in range(steps):
         k = work_item(q, pad, threads, n)
         if k >= 0:
             row, begin = k // per_row, k % per_row * chunk
-            j, distance_grad = _row(target, row), scale * loss_grad[None]
-            for view in range(views):
-                i = _row(image, view * target_rows + row)
-                for column in range(begin, ti.min(begin + chunk, columns)):
-                    here, there = _at(i, column), _at(j, column)
-                    d_grad = _distance_adjoint(image[here] - target[there], kind, components, distance_grad)
-                    if ti.static(by_image):
-                        image_grad[here] = image_grad[here] + d_grad
-                    if ti.static(by_target):
-                        target_grad[there] = target_grad[there] - d_grad
+            i, j, distance_grad = _row(image, row), _row(target, row % target_rows), scale * loss_grad[None]
+            for column in range(begin, ti.min(begin + chunk, columns)):
+                here = _at(i, column)
+                image_grad[here] = image_grad[here] + _distance_adjoint(image[here] - target[_at(j, column)], kind, components, distance_grad)
 
 
 @_difference.adjoint
-def _difference_adjoint(image: Array, target: Array, kind: int, scale: float, loss: Array) -> None:
-    by_image, by_target = image.grad is not None, target.grad is not None
-    if not (by_image or by_target):
+def _difference_adjoint(image: Array, data: tuple[Array], kind: int, scale: float, loss: Array) -> None:
+    if image.grad is None:
         return
+    (target,) = data
     chunk, per_row = _chunks(image)
-    n, views = _rows(target) * per_row, _rows(image) // _rows(target)
+    n = _rows(image) * per_row
     _difference_adjoint_kernel(
-        image, target, image.grad if by_image else image, target.grad if by_target else target, loss.grad,
-        *split(n), n, views, _rows(target), image.shape[-1], chunk, per_row, scale, kind, _components(image), by_image, by_target,
+        image, target, image.grad, loss.grad,
+        *split(n), n, _rows(target), image.shape[-1], chunk, per_row, scale, kind, _components(image),
     )  # fmt: skip
 
 
@@ -264,12 +259,11 @@ def _overlap(a, t):
 
 @ti.func
 def _overlap_adjoint(a, t, both_grad):
-    """Gradients of a and t."""
-    a_grad, t_grad = 0.0, 0.0
+    """Gradient of a."""
+    a_grad = 0.0
     if is_finite(vec2(a * t, a + t - a * t)):
         a_grad = both_grad.x * t + both_grad.y * (1.0 - t)
-        t_grad = both_grad.x * a + both_grad.y * (1.0 - a)
-    return a_grad, t_grad
+    return a_grad
 
 
 @ti.func
@@ -285,71 +279,58 @@ def _one_minus_iou_adjoint(sums, value_grad):
 
 @ti.kernel
 def _silhouette_iou_kernel(
-    image: Image, target: Image, terms: Pairs, sums: Pairs, loss: Scalar,
-    steps: int, pad: int, threads: int, n: int, columns: int, chunk: int, per_row: int,
-    views: int, of_view: int, length: int, count: int, scale: float,
+    image: Image, target: Image, terms: Pairs, partials: Strips, length: int, sums: Pairs, loss: Scalar,
+    steps: int, pad: int, threads: int, n: int, columns: int, chunk: int, per_row: int, scale: float,
 ):  # fmt: skip
     for q in range(steps):
         k = work_item(q, pad, threads, n)
         if k >= 0:
             row, begin = k // per_row, k % per_row * chunk
             b, i = row // image.shape[1], row % image.shape[1]
-            total = vec2(0.0)
+            c, total = b % target.shape[0], vec2(0.0)
             for j in range(begin, ti.min(begin + chunk, columns)):
-                total += _overlap(image[b, i, j].w, target[b % target.shape[0], i, j].w)
+                total += _overlap(image[b, i, j].w, target[c, i, j].w)
             terms[k] = total
-    sum_strips(terms, views, of_view, length, count)
-    for b in range(views):
-        sums[b] = strips_total(terms, views, of_view, count, b)
+    sum_strips(terms, n // image.shape[0], partials, length)
+    for b in range(sums.shape[0]):
+        sums[b] = row_total(partials, b)
     ti.loop_config(serialize=True)
-    for b in range(views):
+    for b in range(sums.shape[0]):
         loss[None] = loss[None] + scale * _one_minus_iou(sums[b])
 
 
 @operator
-def _silhouette_iou(image: Array, target: Array, sums: Array, scale: float, loss: Array) -> None:
+def _silhouette_iou(image: Array, data: tuple[Array], sums: Array, scale: float, loss: Array) -> None:
+    (target,) = data
     chunk, per_row = _chunks(image)
     views, height, columns = image.shape
-    of_view = height * per_row
-    length, count = strips(of_view)
+    n = views * height * per_row
     _silhouette_iou_kernel(
-        image, target, empty(vec2, views * (of_view + count)), sums, loss,
-        *split(views * of_view), views * of_view, columns, chunk, per_row, views, of_view, length, count, scale,
+        image, target, *space(vec2, views, n // views), sums, loss, *split(n), n, columns, chunk, per_row, scale
     )  # fmt: skip
 
 
 @ti.kernel
 def _silhouette_iou_adjoint_kernel(
-    image: Image, target: Image, sums: Pairs, image_grad: Image, target_grad: Image, loss_grad: Scalar,
-    steps: int, pad: int, threads: int, n: int, columns: int, chunk: int, per_row: int,
-    scale: float, by_image: ti.template(), by_target: ti.template(),
+    image: Image, target: Image, sums: Pairs, image_grad: Image, loss_grad: Scalar,
+    steps: int, pad: int, threads: int, n: int, columns: int, chunk: int, per_row: int, scale: float,
 ):  # fmt: skip
-    """A thread takes a chunk of the target and walks all the views that it serves, so none shares a gradient."""
     for q in range(steps):
         k = work_item(q, pad, threads, n)
         if k >= 0:
             row, begin = k // per_row, k % per_row * chunk
-            i = row % target.shape[1]
-            for view in range(image.shape[0] // target.shape[0]):
-                c = row // target.shape[1]
-                b = view * target.shape[0] + c
-                sums_grad = _one_minus_iou_adjoint(sums[b], scale * loss_grad[None])
-                for j in range(begin, ti.min(begin + chunk, columns)):
-                    a_grad, t_grad = _overlap_adjoint(image[b, i, j].w, target[c, i, j].w, sums_grad)
-                    if ti.static(by_image):
-                        image_grad[b, i, j].w = image_grad[b, i, j].w + a_grad
-                    if ti.static(by_target):
-                        target_grad[c, i, j].w = target_grad[c, i, j].w + t_grad
+            b, i = row // image.shape[1], row % image.shape[1]
+            c, sums_grad = b % target.shape[0], _one_minus_iou_adjoint(sums[b], scale * loss_grad[None])
+            for j in range(begin, ti.min(begin + chunk, columns)):
+                a_grad = _overlap_adjoint(image[b, i, j].w, target[c, i, j].w, sums_grad)
+                image_grad[b, i, j].w = image_grad[b, i, j].w + a_grad
 
 
 @_silhouette_iou.adjoint
-def _silhouette_iou_adjoint(image: Array, target: Array, sums: Array, scale: float, loss: Array) -> None:
-    by_image, by_target = image.grad is not None, target.grad is not None
-    if not (by_image or by_target):
+def _silhouette_iou_adjoint(image: Array, data: tuple[Array], sums: Array, scale: float, loss: Array) -> None:
+    if image.grad is None:
         return
+    (target,) = data
     chunk, per_row = _chunks(image)
-    n = _rows(target) * per_row
-    _silhouette_iou_adjoint_kernel(
-        image, target, sums, image.grad if by_image else image, target.grad if by_target else target, loss.grad,
-        *split(n), n, image.shape[-1], chunk, per_row, scale, by_image, by_target,
-    )  # fmt: skip
+    n = _rows(image) * per_row
+    _silhouette_iou_adjoint_kernel(image, target, sums, image.grad, loss.grad, *split(n), n, image.shape[-1], chunk, per_row, scale)

@@ -5,17 +5,16 @@ runs agree bitwise. A term that a vertex makes infinite or NaN is left out, and 
 one vertex stays with that vertex.
 """
 
-import math
 from typing import Any
 
 import taichi as ti
 
-from .arrays import Array, Floats, Ints, Points, Scalar, empty, expect, is_finite, vec3
+from .arrays import Array, Floats, Ints, Points, Scalar, checked_loss, checked_number, empty, expect, is_finite, is_finite_number, vec3
 from .mesh import Hinges, Neighbors, hinges, neighbors
+from .sums import Strips, add_terms, slot_total, space
 from .tape import operator
 
 HingeCorners = ti.types.ndarray(dtype=ti.math.ivec4, ndim=1, needs_grad=False)  # (N,): edge v0, v1, opposite v2, v3
-Records = ti.types.ndarray(dtype=vec3, ndim=2, needs_grad=False)  # (B N, 4): a gradient per corner of a hinge
 
 EPS = 1e-6  # inside every root and quotient of `flatten`, as in SoftRas
 
@@ -93,8 +92,8 @@ def flatten(mesh: Any, loss: Array, weight: float = 1.0) -> None:
     vertices, faces = _checked(mesh)
     scale = checked_number("weight", weight) / vertices.shape[0]
     joints = hinges(faces, vertices.shape[1])
-    records = empty(vec3, (vertices.shape[0] * max(1, joints.count), 4))
-    _flatten(vertices, joints, records, scale, checked_loss(loss))
+    corner_grads = empty(vec3, (vertices.shape[0], 4 * max(1, joints.count)))
+    _flatten(vertices, joints, corner_grads, scale, checked_loss(loss))
 
 
 def _checked(mesh: Any) -> tuple[Array, Array]:
@@ -106,71 +105,8 @@ def _checked(mesh: Any) -> tuple[Array, Array]:
     return mesh.vertices, mesh.faces
 
 
-def checked_loss(loss: Any) -> Array:
-    """The loss, a 0-D number with a gradient."""
-    if not isinstance(loss, ti.Ndarray) or loss.grad is None or loss.shape != () or loss.element_shape:
-        came = f"shape {tuple(loss.shape)}" if isinstance(loss, ti.Ndarray) else type(loss).__name__
-        raise ValueError(f"loss: expected a 0-D Taichi array with a gradient, got {came}; make it with dr.scalar()")
-    expect("loss", loss, 1, 0, "a 0-D number")
-    return loss
-
-
-def checked_number(name: str, value: Any, least: float = -math.inf) -> float:
-    """A finite number of at least `least`, as a float."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not (math.isfinite(number) and number >= least):
-        raise ValueError(f"{name}: expected a finite number{f' of at least {least:g}' if math.isfinite(least) else ''}, got {value!r}")
-    return number
-
-
-# --- Sums in a fixed order ---------------------------------------------------------------------------------------
-
-
-def strips(n: int) -> tuple[int, int]:
-    """Length and number of the strips of n terms that are summed side by side, both about sqrt(n)."""
-    length = max(1, math.isqrt(n))
-    return length, max(1, -(-n // length))
-
-
 @ti.func
-def sum_strips(terms: ti.template(), groups: int, n: int, length: int, count: int):
-    """For each of `groups` runs of n terms, sum strips of `length` into the `count` places per group behind all terms."""
-    for q in range(groups * count):
-        group, strip = q // count, q % count
-        total = ti.zero(terms[0])
-        for k in range(strip * length, ti.min((strip + 1) * length, n)):
-            total += terms[group * n + k]
-        terms[groups * n + q] = total
-
-
-@ti.func
-def strips_total(terms: ti.template(), groups: int, n: int, count: int, group: int):
-    """The sum over a group of what `sum_strips` has summed."""
-    total = ti.zero(terms[0])
-    for strip in range(count):
-        total += terms[groups * n + group * count + strip]
-    return total
-
-
-@ti.func
-def add_terms(terms: ti.template(), n: int, length: int, count: int, scale, loss: ti.template()):
-    """loss += scale times the sum of the first n terms."""
-    sum_strips(terms, 1, n, length, count)
-    ti.loop_config(serialize=True)
-    for _ in range(1):
-        loss[None] = loss[None] + scale * strips_total(terms, 1, n, count, 0)
-
-
-@ti.func
-def is_finite_number(s):
-    return not (ti.math.isnan(s) or ti.math.isinf(s))
-
-
-@ti.func
-def finite_or_zero(s):
+def _finite_or_zero(s):
     return ti.select(is_finite_number(s), s, 0.0)
 
 
@@ -179,7 +115,7 @@ def finite_or_zero(s):
 
 @ti.kernel
 def _laplacian_kernel(
-    vertices: Points, offsets: Ints, adjacent: Ints, y: Points, terms: Floats, loss: Scalar, n: int, length: int, count: int, scale: float
+    vertices: Points, offsets: Ints, adjacent: Ints, y: Points, terms: Floats, partials: Strips, length: int, loss: Scalar, n: int, scale: float
 ):
     for k in range(n):
         b, i = k // vertices.shape[1], k % vertices.shape[1]
@@ -195,14 +131,13 @@ def _laplacian_kernel(
             away, term = vec3(0.0), 0.0
         y[b, i] = away
         terms[k] = term
-    add_terms(terms, n, length, count, scale, loss)
+    add_terms(terms, n, partials, length, scale, loss)
 
 
 @operator
 def _laplacian(vertices: Array, adjacent: Neighbors, y: Array, scale: float, loss: Array) -> None:
     n = y.shape[0] * y.shape[1]
-    length, count = strips(n)
-    _laplacian_kernel(vertices, adjacent.offsets, adjacent.vertices, y, empty(float, n + count), loss, n, length, count, scale)
+    _laplacian_kernel(vertices, adjacent.offsets, adjacent.vertices, y, *space(float, 1, n), loss, n, scale)
 
 
 @ti.kernel
@@ -228,7 +163,7 @@ def _laplacian_adjoint(vertices: Array, adjacent: Neighbors, y: Array, scale: fl
 @ti.func
 def _edge(u, v, target):
     """(|u - v| - target)^2, zero where that is not finite."""
-    return finite_or_zero(((u - v).norm() - target) ** 2)
+    return _finite_or_zero(((u - v).norm() - target) ** 2)
 
 
 @ti.func
@@ -245,7 +180,7 @@ def _edge_adjoint(u, v, target, term_grad):
 
 @ti.kernel
 def _edge_length_kernel(
-    vertices: Points, offsets: Ints, adjacent: Ints, terms: Floats, loss: Scalar, n: int, length: int, count: int, target: float, scale: float
+    vertices: Points, offsets: Ints, adjacent: Ints, terms: Floats, partials: Strips, length: int, loss: Scalar, n: int, target: float, scale: float
 ):
     for k in range(n):
         b, i = k // vertices.shape[1], k % vertices.shape[1]
@@ -254,14 +189,13 @@ def _edge_length_kernel(
             if adjacent[s] > i:  # every edge once
                 term += _edge(vertices[b, i], vertices[b, adjacent[s]], target)
         terms[k] = term
-    add_terms(terms, n, length, count, scale, loss)
+    add_terms(terms, n, partials, length, scale, loss)
 
 
 @operator
 def _edge_length(vertices: Array, adjacent: Neighbors, target: float, scale: float, loss: Array) -> None:
     n = vertices.shape[0] * vertices.shape[1]
-    length, count = strips(n)
-    _edge_length_kernel(vertices, adjacent.offsets, adjacent.vertices, empty(float, n + count), loss, n, length, count, target, scale)
+    _edge_length_kernel(vertices, adjacent.offsets, adjacent.vertices, *space(float, 1, n), loss, n, target, scale)
 
 
 @ti.kernel
@@ -320,7 +254,7 @@ def _hinge(v0, v1, v2, v3):
     """(cos + 1)^2, zero where that is not finite."""
     part1, length1 = _perpendicular(v1 - v0, v2 - v0)
     part2, length2 = _perpendicular(v1 - v0, v3 - v0)
-    return finite_or_zero((part1.dot(part2) / (length1 * length2 + EPS) + 1.0) ** 2)
+    return _finite_or_zero((part1.dot(part2) / (length1 * length2 + EPS) + 1.0) ** 2)
 
 
 @ti.func
@@ -349,36 +283,35 @@ def _corners(vertices: ti.template(), corners: ti.template(), b: int, h: int):
 
 @ti.kernel
 def _flatten_kernel(
-    vertices: Points, corners: HingeCorners, records: Records, terms: Floats, loss: Scalar,
-    hinge_count: int, n: int, length: int, count: int, scale: float,
+    vertices: Points, corners: HingeCorners, corner_grads: Points, terms: Floats, partials: Strips, length: int, loss: Scalar,
+    hinge_count: int, n: int, scale: float,
 ):  # fmt: skip
     """The value, and at little more cost than by itself the gradients of every hinge, which the adjoint gathers."""
     for k in range(n):
-        v0, v1, v2, v3 = _corners(vertices, corners, k // hinge_count, k % hinge_count)
+        b, h = k // hinge_count, k % hinge_count
+        v0, v1, v2, v3 = _corners(vertices, corners, b, h)
         terms[k] = _hinge(v0, v1, v2, v3)
         v1_grad, v2_grad, v3_grad = _hinge_adjoint(v0, v1, v2, v3, 1.0)
-        records[k, 0], records[k, 1], records[k, 2], records[k, 3] = -(v1_grad + v2_grad + v3_grad), v1_grad, v2_grad, v3_grad
-    add_terms(terms, n, length, count, scale, loss)
+        corner_grads[b, 4 * h], corner_grads[b, 4 * h + 1] = -(v1_grad + v2_grad + v3_grad), v1_grad
+        corner_grads[b, 4 * h + 2], corner_grads[b, 4 * h + 3] = v2_grad, v3_grad
+    add_terms(terms, n, partials, length, scale, loss)
 
 
 @operator
-def _flatten(vertices: Array, joints: Hinges, records: Array, scale: float, loss: Array) -> None:
+def _flatten(vertices: Array, joints: Hinges, corner_grads: Array, scale: float, loss: Array) -> None:
     n = vertices.shape[0] * joints.count
-    length, count = strips(n)
-    _flatten_kernel(vertices, joints.corners, records, empty(float, n + count), loss, joints.count, n, length, count, scale)
+    _flatten_kernel(vertices, joints.corners, corner_grads, *space(float, 1, n), loss, joints.count, n, scale)
 
 
 @ti.kernel
-def _flatten_adjoint_kernel(offsets: Ints, slots: Ints, records: Records, vertices_grad: Points, loss_grad: Scalar, hinge_count: int, scale: float):
+def _flatten_adjoint_kernel(offsets: Ints, slots: Ints, corner_grads: Points, vertices_grad: Points, loss_grad: Scalar, scale: float):
     for k in range(vertices_grad.shape[0] * vertices_grad.shape[1]):
         b, v = k // vertices_grad.shape[1], k % vertices_grad.shape[1]
-        total = vec3(0.0)
-        for s in range(offsets[v], offsets[v + 1]):
-            total += records[b * hinge_count + slots[s] // 4, slots[s] % 4]
+        total = slot_total(corner_grads, offsets, slots, b, v, 1)
         vertices_grad[b, v] = vertices_grad[b, v] + scale * loss_grad[None] * total
 
 
 @_flatten.adjoint
-def _flatten_adjoint(vertices: Array, joints: Hinges, records: Array, scale: float, loss: Array) -> None:
+def _flatten_adjoint(vertices: Array, joints: Hinges, corner_grads: Array, scale: float, loss: Array) -> None:
     if vertices.grad is not None:
-        _flatten_adjoint_kernel(joints.incidence.offsets, joints.incidence.slots, records, vertices.grad, loss.grad, joints.count, scale)
+        _flatten_adjoint_kernel(joints.incidence.offsets, joints.incidence.slots, corner_grads, vertices.grad, loss.grad, scale)

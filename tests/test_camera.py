@@ -219,6 +219,8 @@ def test_bad_arguments_are_refused(f32):
         project(vertices, "front")
     with pytest.raises(ValueError, match=r"eye: expected \(\) or \(B,\) of vec3"):
         Camera.look_at(vertices)
+    with pytest.raises(ValueError, match=r"fov: expected \(\) or \(B,\) of numbers, as of dr.array\(.*, vectors=False\), got shape \(\) of vec3"):
+        Camera.look_at((0, 0, 2), fov=array([30.0, 40.0, 50.0]))
     with pytest.raises(ValueError, match="distance: expected positive numbers"):
         Camera.orbit(-1, 0, 0)
     with pytest.raises(ValueError, match="azimuth: expected a finite number"):

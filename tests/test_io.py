@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from taichi_dr import io
-from taichi_dr.io.obj import bake_atlas, sample_image, texel_barycentrics
+from taichi_dr.io.texels import bake_atlas, sample_image, texel_barycentrics
 
 SPOT = Path(__file__).parents[2] / "shared/data/spot/spot_triangulated.obj"
 QUAD = "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\n"
@@ -84,6 +84,11 @@ def test_line_endings_comments_and_unknown_keywords(obj, ending):
 def test_line_continuation(obj, ending):
     mesh = io.read(obj((QUAD + "f 1 2 \\\n  3 \\\n  4\nf 1 \\\n 2 3").replace("\n", ending)))
     np.testing.assert_array_equal(mesh.faces, [[0, 1, 2], [0, 2, 3], [0, 1, 2]])
+
+
+def test_a_file_that_ends_in_a_continued_line(obj):
+    for text in (TRIANGLE + "f 1 2 3\n\\", TRIANGLE + "f 1 2 \\\n3 \\", TRIANGLE + "f 1 2 3 \\"):
+        np.testing.assert_array_equal(io.read(obj(text)).faces, [[0, 1, 2]])
 
 
 def test_latin1_comment_and_byte_order_mark(obj):
@@ -242,9 +247,7 @@ def test_mutated_text(tmp_path, data):
     for name, text in (("mesh.obj", geometry), ("m.mtl", library)):
         for _ in range(data.draw(st.integers(0, 4))):
             at = data.draw(st.integers(0, len(text)))
-            piece = data.draw(
-                st.one_of(st.text(max_size=3), st.sampled_from(["/", "\\\n", "-", " ", "0", "\n", "nan", "#", "1e400", ".."]))
-            )
+            piece = data.draw(st.one_of(st.text(max_size=3), st.sampled_from(["/", "\\\n", "-", " ", "0", "\n", "nan", "#", "1e400", ".."])))
             text = text[:at] + piece + text[at + data.draw(st.integers(0, 5)) :]
         (tmp_path / name).write_bytes(text.encode("utf-8", "replace"))
     read_or_refuse(tmp_path / "mesh.obj")
@@ -343,9 +346,7 @@ def test_texture_none_reads_no_material(obj):
 
 
 @pytest.mark.parametrize("texture", ["surface", "vertex"])
-@pytest.mark.parametrize(
-    "header", ["", "mtllib none.mtl\n", "usemtl a\n", "mtllib none.mtl\nusemtl None\n", "mtllib none.mtl\nusemtl (null)\n"]
-)
+@pytest.mark.parametrize("header", ["", "mtllib none.mtl\n", "usemtl a\n", "mtllib none.mtl\nusemtl None\n", "mtllib none.mtl\nusemtl (null)\n"])
 def test_no_material_in_use(obj, header, texture):
     mesh = io.read(obj(header + "v 0 0 0 1 0 0\nv 1 0 0 1 0 0\nv 0 1 0 1 0 0\nf 1 2 3"), texture)
     assert mesh.texels is None
@@ -383,6 +384,7 @@ def test_bad_materials_warn(obj, library, expected, message):
         warnings.simplefilter("always")
         mesh = io.read(path)
     assert any(message in str(warning.message) for warning in caught)
+    assert {warning.filename for warning in caught} == {__file__}  # the line that asked for the file
     np.testing.assert_array_equal(mesh.texels, np.broadcast_to(expected, (1, 5, 5, 3)))
 
 
@@ -597,9 +599,7 @@ def test_ascii_stl_with_two_solids(tmp_path):
 
 
 def test_ascii_ply_with_quads_colors_and_uv_seam(tmp_path):
-    properties = "".join(f"property float {name}\n" for name in "xyzst") + "".join(
-        f"property uchar {c}\n" for c in ("red", "green", "blue")
-    )
+    properties = "".join(f"property float {name}\n" for name in "xyzst") + "".join(f"property uchar {c}\n" for c in ("red", "green", "blue"))
     header = f"ply\nformat ascii 1.0\nelement vertex 4\n{properties}element face 1\nproperty list uchar int vertex_indices\nend_header\n"
     corners = "0 0 0 0 0 255 0 0\n1 0 0 1 0 0 255 0\n1 1 0 0 0 0 0 255\n0 1 0 0 1 51 51 51\n"
     (tmp_path / "mesh.ply").write_text(header + corners + "4 0 1 2 3\n")

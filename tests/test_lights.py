@@ -8,7 +8,8 @@ import reference
 from contract import assert_gradients, gradients
 
 from taichi_dr.arrays import array, read
-from taichi_dr.lights import AmbientLight, DirectionalLight, PointLight, face_normals, shade, vertex_normals
+from taichi_dr.lights import AmbientLight, DirectionalLight, PointLight, shade
+from taichi_dr.normals import face_normals, vertex_normals
 
 OCTAHEDRON = np.array([(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)], float)
 FACES = np.array([(0, 2, 4), (2, 1, 4), (1, 3, 4), (3, 0, 4), (2, 0, 5), (1, 2, 5), (3, 1, 5), (0, 3, 5)])

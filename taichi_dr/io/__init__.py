@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import operator
 import os
-import warnings
 from pathlib import Path
 
 import numpy as np
 
-from .obj import MeshData, load_obj, save_obj
+from .data import MeshData, warn
+from .obj import load_obj, save_obj
 
 __all__ = ["MeshData", "read", "write"]
 
@@ -81,9 +81,9 @@ def write(
     suffix = _suffix(path)
     vertices, faces, colors, texels = _checked(vertices, faces, colors, texels)
     if colors is not None and suffix not in COLOR_SUFFIXES:
-        warnings.warn(f"{suffix} files hold no vertex colors, so {path} is written without; use .obj, .ply or .glb", stacklevel=2)
+        warn(f"{suffix} files hold no vertex colors, so {path} is written without; use .obj, .ply or .glb")
     if texels is not None and suffix != ".obj":
-        warnings.warn(f"{suffix} files are written without texels, so {path} has none; use .obj", stacklevel=2)
+        warn(f"{suffix} files are written without texels, so {path} has none; use .obj")
     try:
         if suffix == ".obj":
             save_obj(path, vertices, faces, colors, texels)

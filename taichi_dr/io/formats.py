@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import trimesh
 
-from .obj import GREY, MeshData
+from .data import GREY, MeshData, warn
 
 # What keeps trimesh from re-indexing vertices at uv seams and from decoding images nobody asked for.
 LOAD_OPTIONS = {".ply": {"fix_texture": False, "skip_materials": True}, ".glb": {"skip_materials": True}}
@@ -114,6 +114,6 @@ def _concatenated(parts: list, path: Path) -> tuple[np.ndarray, np.ndarray, np.n
     if all(missing):
         return vertices, faces, None
     if any(missing):
-        warnings.warn(f"{path}: {sum(missing)} of {len(parts)} geometries have no vertex colors; they are grey", stacklevel=4)
+        warn(f"{path}: {sum(missing)} of {len(parts)} geometries have no vertex colors; they are grey")
     colors = [np.full((len(vertices), 3), GREY) if colors is None else colors for vertices, _, colors in parts]
     return vertices, faces, np.concatenate(colors)

@@ -1,0 +1,82 @@
+"""The examples, with few steps: what each says it left behind is there and can be read."""
+
+import importlib.util
+import pathlib
+import re
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+import taichi_dr as dr
+from taichi_dr import runtime
+
+EXAMPLES = pathlib.Path(__file__).resolve().parent.parent / "examples"
+
+
+@pytest.fixture
+def run(f32, tmp_path, monkeypatch, capsys):
+    """Run an example's `main` on the device under test, check the files that its last line names, and give back its result."""
+    monkeypatch.setattr(dr, "init", runtime.device)
+
+    def call(name, *promised, **arguments):
+        spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        result = module.main(out=tmp_path / name, **arguments)
+        text = capsys.readouterr().out
+        named = set(re.findall(r"[\w.]+\.(?:png|gif|obj|ply|glb)\b", text.rpartition("see ")[2]))
+        assert named >= set(promised), text
+        for file in named:
+            check_file(tmp_path / name / file)
+        return result
+
+    return call
+
+
+def check_file(path):
+    assert path.exists(), path
+    if path.suffix in (".png", ".gif"):
+        frames = iio.imread(path, index=...)
+        assert frames.dtype == np.uint8 and frames.shape[-1] in (3, 4) and np.ptp(frames[..., :3]) > 50, path
+    else:
+        vertices = dr.read(dr.Mesh.load(path).vertices)
+        assert np.isfinite(vertices).all() and vertices.shape[1] > 100
+
+
+def test_triangle(run, tmp_path):
+    first = run("triangle", "triangle.gif", steps=1)
+    assert (iio.imread(tmp_path / "triangle" / "target.png") > 128).any()
+    assert run("triangle", "triangle.gif", steps=25) < 0.8 * first
+    assert len(iio.imread(tmp_path / "triangle" / "triangle.gif", index=...)) == 25
+
+
+def test_render(run, tmp_path):
+    run("render", "rotation.gif", "blurring.gif", "mesh.obj", views=3, size=32)
+    assert iio.imread(tmp_path / "render" / "rotation.gif", index=...).shape == (3, 32, 32, 3)
+
+
+def test_render_of_a_given_mesh(run, tmp_path):
+    path = tmp_path / "torus.ply"
+    dr.shapes.torus(segments=(20, 10)).save(path)
+    run("render", "rotation.gif", mesh=str(path), views=2, size=16)
+
+
+def test_deform(run):
+    assert 0 < run("deform", "deform.gif", "mesh.obj", steps=3) <= 1
+
+
+@pytest.mark.parametrize("softras", [False, True])
+def test_deform_to_given_silhouettes(softras, run, tmp_path):
+    """The files of SoftRas's demo: uint8 images with alpha in channel 3; distance, elevation and azimuth of each view."""
+    i, j = np.mgrid[:24, :24] - 11.5
+    disk = ((i**2 + j**2 < 64) * 255).astype(np.uint8)
+    np.save(tmp_path / "source.npy", np.broadcast_to(disk, (4, 4, 24, 24)))
+    np.save(tmp_path / "camera.npy", [(2.732, 30, azimuth) for azimuth in range(0, 360, 90)])
+    files = {"silhouettes": tmp_path / "source.npy", "cameras": tmp_path / "camera.npy"}
+    assert run("deform", "deform.gif", "mesh.obj", steps=3, softras=softras, **files) > 0.5
+
+
+def test_fit(run):
+    iou, psnr = run("fit", "fit.gif", "loss.png", "fitted.obj", "fitted.glb", steps=3, views=3, size=24)
+    assert 0 < iou <= 1 and psnr > 0
