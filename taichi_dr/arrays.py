@@ -320,7 +320,7 @@ def checked_number(name: str, value: Any, least: float = -math.inf) -> float:
 # --- Fields of cameras and lights: one entry for all views, or one for each ---------------------------------------
 
 
-def numbers_per_view(name: str, given: Any, components: int) -> np.ndarray:
+def view_numbers(name: str, given: Any, components: int) -> np.ndarray:
     """`given` in the precision of the kernels, () or (B,), with 3 components (3,) or (B, 3).
 
     Raises:
@@ -350,7 +350,7 @@ def field(name: str, given: Any, components: int) -> Array:
         numbers = "() or (B,) of numbers, as of dr.array([30.0, 60.0], vectors=False)"
         expect(name, given, components, (0, 1), numbers if components == 1 else f"() or (B,) of vec{components}")
         return given
-    values = numbers_per_view(name, given, components)
+    values = view_numbers(name, given, components)
     element, shape = (float, values.shape) if components == 1 else (_VECTORS[components], values.shape[:-1])
     out = empty(element, shape, needs_grad=True)
     write(out, values)

@@ -31,9 +31,9 @@ from .arrays import (
     image_size,
     is_finite,
     item,
-    numbers_per_view,
     split,
     vec3,
+    view_numbers,
     work_item,
 )
 from .sums import Strips, row_total, strips
@@ -194,7 +194,7 @@ def _orbit_offset(distance: Any, elevation: Any, azimuth: Any) -> np.ndarray:
 
 def _numbers(name: str, given: Any) -> np.ndarray:
     """(B,) numbers for the fov and (B, 3) for the vectors, B = 1 for one view."""
-    values = numbers_per_view(name, given, _components(name))
+    values = view_numbers(name, given, _components(name))
     if name == "fov" and not ((values >= NARROWEST) & (values <= WIDEST)).all():
         raise ValueError(f"fov: expected degrees between 0 and 180, the full angle of the shorter side, got {given!r}")
     return np.atleast_1d(values) if name == "fov" else np.atleast_2d(values)

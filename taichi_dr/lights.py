@@ -15,23 +15,7 @@ from typing import Any
 import numpy as np
 import taichi as ti
 
-from .arrays import (
-    Array,
-    Points,
-    Texels,
-    Vectors,
-    add_item,
-    batch_size,
-    empty,
-    expect,
-    field,
-    grad_of,
-    item,
-    numbers_per_view,
-    split,
-    vec3,
-    work_item,
-)
+from .arrays import Array, Points, Texels, Vectors, add_item, batch_size, empty, expect, field, grad_of, item, split, vec3, view_numbers, work_item
 from .normals import expect_mesh, face_centers, face_normals, vertex_normals
 from .sums import Strips, row_total, strips
 from .tape import operator
@@ -71,7 +55,7 @@ class DirectionalLight:
     """
 
     def __init__(self, direction: Sequence | np.ndarray | Array = (0.0, 1.0, 0.0), intensity: float | Sequence | np.ndarray | Array = 0.5) -> None:
-        if not isinstance(direction, ti.Ndarray) and (numbers_per_view("direction", direction, 3) == 0).all(axis=-1).any():
+        if not isinstance(direction, ti.Ndarray) and (view_numbers("direction", direction, 3) == 0).all(axis=-1).any():
             raise ValueError(f"direction: expected a direction from the surface to the light, got length zero in {direction!r}")
         self.direction = field("direction", direction, 3)
         self.intensity = _color("intensity", intensity)

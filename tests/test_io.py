@@ -295,6 +295,13 @@ def test_sampling_orientation_wrap_and_far_edge():
     np.testing.assert_allclose(sample_image(image, np.array([1.25, 0.25]), clamp=True), 0.4)
 
 
+@pytest.mark.parametrize("arguments", ["-s 1e400 1 t.png", "-s 1e308 1e308 -clamp on t.png", "-s 1e308 1 -o 0 1e999 t.png"])
+def test_wild_texture_coordinates_give_some_color(obj, arguments):
+    text = TRIANGLE + "vt 0 0\nvt 1e308 0\nvt 0 -1e308\nmtllib m.mtl\nusemtl a\nf 1/1 2/2 3/3"
+    texels = io.read(obj(text, m__mtl=f"newmtl a\nmap_Kd {arguments}", t__png=checkered())).texels
+    assert np.isfinite(texels).all()
+
+
 @pytest.mark.parametrize(
     "arguments", ["t.png", "-s 1 1 1 t.png", "-clamp on t.png", "-blendu off -mm 0 1 -o 0 0 -texres 64 t.png", '"t.png"', ".\\t.png"]
 )

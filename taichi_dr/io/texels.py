@@ -10,6 +10,7 @@ import numpy as np
 from .data import GREY, warn
 from .mtl import Material
 
+FARTHEST = 1e15  # texture coordinates beyond have no fraction
 MAX_ATLAS = 16384  # pixels on a side, what graphics cards and image viewers take
 
 
@@ -40,7 +41,8 @@ def bake_materials(
             warn(f"{path}: {len(selected) - len(mapped)} faces have a texture but no 'vt'; they get a plain color")
         for part in np.array_split(mapped, weights.size * len(mapped) // (1 << 22) + 1):  # to bound the memory
             uv = np.tensordot(uvs[face_uvs[part]], weights, axes=(1, -1))  # (F, 2, *S)
-            uv = np.moveaxis(uv, 1, -1) * material.map.scale + material.map.offset
+            with np.errstate(over="ignore", invalid="ignore"):
+                uv = np.nan_to_num(np.moveaxis(uv, 1, -1) * material.map.scale + material.map.offset).clip(-FARTHEST, FARTHEST)
             colors[part] = sample_image(material.map.image, uv, material.map.clamp)
     return colors.clip(0, 1)
 
