@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARCH ?= cpu
 BIN := .venv/bin
 
-.PHONY: demo test lint test-floors benchmark clean
+.PHONY: demo test lint test-floors benchmark pictures clean
 
 demo: .venv/demo
 	$(BIN)/python examples/fit.py --out out/fit
@@ -23,6 +23,12 @@ test-floors:
 
 benchmark: .venv/benchmark
 	$(BIN)/python benchmarks/soft.py
+
+# The pictures of the README, by the examples that it names.
+pictures: .venv/demo
+	$(BIN)/python examples/fit.py --out out/fit
+	$(BIN)/python examples/render.py $(SPOT) --out out/render
+	mkdir -p docs && cp out/fit/fit.png out/render/render.png docs/
 
 .venv/demo: pyproject.toml
 	$(PYTHON) -m venv .venv

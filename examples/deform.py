@@ -77,7 +77,7 @@ def main(silhouettes=None, cameras=None, template=None, steps=None, out="out/def
         targets, views = asset_views()
     else:
         targets, views = np.load(silhouettes)[:, 3] / 255.0, np.load(cameras).astype(float)
-    sphere = dr.shapes.icosphere(3) if template is None else dr.Mesh.load(template, texture=None).normalized()
+    sphere = dr.shapes.icosphere(4) if template is None else dr.Mesh.load(template, texture=None).normalized()
     mesh = dr.Mesh(dr.read(sphere.vertices) * 0.5, dr.read(sphere.faces))
     size = targets.shape[1]
     random = np.random.default_rng(seed)
@@ -86,27 +86,26 @@ def main(silhouettes=None, cameras=None, template=None, steps=None, out="out/def
         steps = steps or 2000
         octants = Octants(dr.read(mesh.vertices))
         adam = dr.optim.Adam([octants.displacement, octants.center], lr=0.01, betas=(0.5, 0.99))
-    else:  # coarse to fine, a few views a step
-        steps = steps or 2000
-        adam = dr.optim.Adam([mesh.vertices], lr=0.01, betas=(0.9, 0.99))
+    else:
+        steps = steps or 1600
+        adam = dr.optim.Adam([mesh.vertices], lr=0.02, betas=(0.9, 0.99))
 
     loss, frames, losses = dr.scalar(), [], []
     progress = trange(steps)
     for step in progress:
         done = step / steps
         if softras:
+            octants.to(mesh.vertices)
             picked = np.arange(len(views))
             renderer = dr.SoftRenderer(sigma=1e-4, rgb="hard")
             laplacian, flatten = 0.03, 0.0003
-        else:
-            picked = random.choice(len(views), min(16, len(views)), replace=False)
-            renderer = dr.SoftRenderer(sigma=10 ** (-3.5 - 1.5 * done), rgb="hard", antialias=2)
-            adam.groups[0]["lr"] = 0.01 * 0.05**done
-            laplacian, flatten = 0.01 * 0.1**done, 0.0003 * 0.1**done
+        else:  # a few views a step; from soft to sharp, from smooth to free, in ever smaller steps
+            picked = random.choice(len(views), min(8, len(views)), replace=False)
+            renderer = dr.SoftRenderer(sigma=10 ** (-3.5 - 2 * done), rgb="hard", antialias=2 if done < 0.75 else 4)
+            laplacian, flatten = 0.02 * 0.005**done, 0.0001 * 0.01**done
+            adam.groups[0]["lr"] = 0.02 * 0.02**done
         camera = softras_camera(views[picked], size)
         target = rgba(targets[picked])
-        if softras:
-            octants.to(mesh.vertices)
         with dr.Tape(loss):
             image = renderer(mesh, camera)
             dr.losses.silhouette_iou(image, target, loss)
@@ -134,7 +133,7 @@ if __name__ == "__main__":
     parser.add_argument("--silhouettes", help="npy of (N, 4, H, W) uint8, alpha in channel 3; views of an asset mesh where left out")
     parser.add_argument("--cameras", help="npy of (N, 3): distance, elevation, azimuth")
     parser.add_argument("--template", help="mesh to start from; an icosphere where left out")
-    parser.add_argument("--steps", type=int, help="2000 where left out")
+    parser.add_argument("--steps", type=int, help="1600, or 2000 with --softras, where left out")
     parser.add_argument("--out", default="out/deform", help="folder for the results")
     parser.add_argument("--softras", action="store_true", help="SoftRas's own settings instead of the default recipe")
     parser.add_argument("--seed", type=int, default=0, help="of the views that each step sees")

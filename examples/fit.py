@@ -28,7 +28,9 @@ def target_scene(name):
 def cameras(count, size, turn=0.0):
     """Views all around, some from above and some from below."""
     azimuths = np.arange(count) * 360 / count + turn
-    return [dr.Camera.orbit(4.0, elevation, azimuth, fov=40, size=size) for azimuth, elevation in zip(azimuths, 50 * np.sin(azimuths * 3), strict=True)]
+    return [
+        dr.Camera.orbit(4.0, elevation, azimuth, fov=40, size=size) for azimuth, elevation in zip(azimuths, 50 * np.sin(azimuths * 3), strict=True)
+    ]
 
 
 def scores(fitted, targets):

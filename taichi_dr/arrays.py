@@ -64,6 +64,8 @@ def array(data: Any, dtype: Any = None, *, vectors: bool = True) -> Array:
     if 0 in values.shape:
         raise ValueError(f"data: expected at least one element, got shape {values.shape}")
     is_float = values.dtype.kind == "f"
+    if not is_float and (values.min() < -(2**31) or values.max() >= 2**31):
+        raise ValueError(f"data: expected integers that fit 32 bits, got values from {values.min()} to {values.max()}")
     is_vector = vectors and values.ndim > 0 and values.shape[-1] in _VECTORS
     element: Any = (float if is_float else int) if not is_vector else (_VECTORS if is_float else _INT_VECTORS)[values.shape[-1]]
     if element in (float, int):

@@ -1,6 +1,7 @@
 """The whole pipeline on one screen: project, shade, rasterize."""
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 from .arrays import Array
@@ -40,9 +41,9 @@ class SoftRenderer:
         double_sided: bool = True,
         perspective_correct: bool = False,
     ) -> None:
-        if not isinstance(antialias, int) or antialias < 1:
+        if not isinstance(antialias, Integral) or antialias < 1:
             raise ValueError(f"antialias: expected a whole number of at least 1, got {antialias!r}")
-        self.antialias = antialias
+        self.antialias = int(antialias)
         self.settings: dict[str, Any] = {
             "sigma": sigma, "gamma": gamma, "distance": distance, "rgb": rgb, "alpha": alpha, "near": near, "far": far, "eps": eps,
             "dist_eps": dist_eps, "background": background, "double_sided": double_sided, "perspective_correct": perspective_correct,

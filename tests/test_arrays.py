@@ -336,3 +336,9 @@ def test_zero_in_float64(f64):
     dr.write(x, np.full((4, 5, 3), np.nan))
     zero(x)
     assert not dr.read(x).any()
+
+
+@pytest.mark.parametrize("value", [2**32 + 2, 2**31, -(2**31) - 1])
+def test_integers_do_not_wrap(value, f32):
+    with pytest.raises(ValueError, match="integers that fit 32 bits"):
+        dr.array([0, value])

@@ -108,7 +108,9 @@ def face_box(screen: ti.template(), faces: ti.template(), b: int, f: int, radius
     """`pixel_box` of face f, empty for a face that cannot be drawn."""
     v0, v1, v2 = corners(screen, faces, b, f)
     box = ivec4(0)
-    if is_finite(v0 + v1 + v2) and ti.min(v0.z, v1.z, v2.z) > MIN_DEPTH and ti.abs(doubled_area(v0.xy, v1.xy, v2.xy)) > MIN_AREA:
+    # Fused multiply-adds may give a face that names a vertex twice a small area.
+    distinct = faces[f].x != faces[f].y and faces[f].y != faces[f].z and faces[f].z != faces[f].x
+    if distinct and is_finite(v0 + v1 + v2) and ti.min(v0.z, v1.z, v2.z) > MIN_DEPTH and ti.abs(doubled_area(v0.xy, v1.xy, v2.xy)) > MIN_AREA:
         box = pixel_box(v0.xy, v1.xy, v2.xy, radius, height, width)
     if box[0] >= box[1] or box[2] >= box[3]:
         box = ivec4(0)
