@@ -28,9 +28,8 @@ def target_scene(name):
 def cameras(count, size, turn=0.0):
     """Views all around, some from above and some from below."""
     azimuths = np.arange(count) * 360 / count + turn
-    return [
-        dr.Camera.orbit(4.0, elevation, azimuth, fov=40, size=size) for azimuth, elevation in zip(azimuths, 50 * np.sin(azimuths * 3), strict=True)
-    ]
+    elevations = 50 * np.sin(azimuths * 3)
+    return [dr.Camera.orbit(4.0, *angles, fov=40, size=size) for angles in zip(elevations, azimuths, strict=True)]
 
 
 def scores(fitted, targets):

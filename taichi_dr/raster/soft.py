@@ -500,7 +500,8 @@ def _pair_adjoint_kernel(
                                 color_grad, color_pull, opacity_step = pixel_adjoint(image[b, i, j], image_grad[b, i, j], faces.shape[0], alpha)
                                 x_grad, depth_grad, face_color_grad = blend_adjoint(
                                     color_grad, color_pull, opacity_step, stats[b, i, j].x, stats[b, i, j].y,
-                                    f, x, x > least_logit, facing, depth, color_at(colors, b, f, c0, c1, c2, weights), per_softness, near, far, rgb, alpha,
+                                    f, x, x > least_logit, facing, depth, color_at(colors, b, f, c0, c1, c2, weights),
+                                    per_softness, near, far, rgb, alpha,
                                 )  # fmt: skip
                                 a_grad, b_grad, c_grad, z_grad = fragment_adjoint(
                                     v0.xy, v1.xy, v2.xy, inverse_z, c0, c1, c2, w, offset, nearest, x_grad, depth_grad, face_color_grad, per_sigma,

@@ -175,7 +175,8 @@ def _count_pairs_kernel(
 @ti.kernel
 def _fill_kernel(
     boxes: Boxes, face_offsets: Ints, pair_faces: Ints, pair_tiles: Ints, tile_offsets: Ints, cursors: Ints,
-    sums: Ints, size: ti.types.ndarray(dtype=float, ndim=1), members: Ints, pairs: int, face_count: int, tile: int, rows: int, columns: int, block: int, blocks: int, in_order: ti.template(),
+    sums: Ints, size: ti.types.ndarray(dtype=float, ndim=1), members: Ints,
+    pairs: int, face_count: int, tile: int, rows: int, columns: int, block: int, blocks: int, in_order: ti.template(),
 ):  # fmt: skip
     for k in range(face_offsets.shape[0] - 1):
         b, n = k // face_count, face_offsets[k]
