@@ -67,7 +67,8 @@ def _resident():
 def main(mesh=None, task=None):
     if task:
         size, steps = map(int, task.split(","))
-        print("%.0f %.1f" % memory(mesh, size, steps))
+        peak, growth = memory(mesh, size, steps)
+        print(f"{peak:.0f} {growth:.1f}")
         return
     cold, warm = start_up()
     print(f"first image: {cold:.1f} s with an empty compiler cache, {warm:.1f} s with a full one")

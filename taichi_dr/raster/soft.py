@@ -520,18 +520,28 @@ def _pair_adjoint_kernel(
 
 
 @ti.kernel
-def _gather_kernel(contributions: Contributions, offsets: Ints, vertex_offsets: Ints, vertex_corners: Ints, out: Points, batch: int, face_count: int):
+def _gather_kernel(
+    corner_grads: Contributions, color_grads: Contributions, face_offsets: Ints, vertex_offsets: Ints, vertex_corners: Ints,
+    screen_grad: Points, colors_grad: Points, views: int, vertex_count: int, batch: int, face_count: int,
+    to_screen: ti.template(), to_colors: ti.template(),
+):  # fmt: skip
     """Add up, for each vertex, what the pairs of its faces contribute, in the order of faces, views and pairs."""
-    for k in range(out.shape[0] * out.shape[1]):
-        view, v = k // out.shape[1], k % out.shape[1]
-        total = vec3(0.0)
+    for k in range(views * vertex_count):
+        view, v = k // vertex_count, k % vertex_count
+        position_grad, color_grad = vec3(0.0), vec3(0.0)
         for s in range(vertex_offsets[v], vertex_offsets[v + 1]):
             f, corner = vertex_corners[s] // 3, vertex_corners[s] % 3
-            for turn in range((batch - view + out.shape[0] - 1) // out.shape[0]):
-                face = (view + turn * out.shape[0]) * face_count + f
-                for n in range(offsets[face], offsets[face + 1]):
-                    total += contributions[n, corner]
-        out[view, v] += total
+            for turn in range((batch - view + views - 1) // views):  # an array shared by all views collects from all
+                face = (view + turn * views) * face_count + f
+                for n in range(face_offsets[face], face_offsets[face + 1]):
+                    if ti.static(to_screen):
+                        position_grad += corner_grads[n, corner]
+                    if ti.static(to_colors):
+                        color_grad += color_grads[n, corner]
+        if ti.static(to_screen):
+            screen_grad[view, v] += position_grad
+        if ti.static(to_colors):
+            colors_grad[view, v] += color_grad
 
 
 @ti.kernel
@@ -582,11 +592,17 @@ def _soft_rasterize_adjoint(
             colors_grad, image.grad, corner_grads, color_grads,
             *split(items), items, t.tile, t.rows, t.columns, *s.numbers, *s.modes, by_face,
         )  # fmt: skip
-    corners_of = corner_incidence(faces, screen.shape[1])
-    if screen.grad is not None:
-        _gather_kernel(corner_grads, t.face_offsets, corners_of.offsets, corners_of.slots, screen.grad, batch, faces.shape[0])
-    if colors.grad is not None and not s.textured:
-        _gather_kernel(color_grads, t.face_offsets, corners_of.offsets, corners_of.slots, colors.grad, batch, faces.shape[0])
+    slots = corner_incidence(faces, screen.shape[1])
+    lists = (corner_grads, color_grads, t.face_offsets, slots.offsets, slots.slots)
+    sizes = (screen.shape[1], batch, faces.shape[0])
+    to_screen, to_colors = screen.grad is not None, colors.grad is not None and not s.textured
+    if to_screen and to_colors and screen.shape[0] == colors.shape[0]:
+        _gather_kernel(*lists, screen.grad, colors.grad, screen.shape[0], *sizes, True, True)
+    else:
+        if to_screen:
+            _gather_kernel(*lists, screen.grad, screen.grad, screen.shape[0], *sizes, True, False)
+        if to_colors:
+            _gather_kernel(*lists, colors.grad, colors.grad, colors.shape[0], *sizes, False, True)
     if background.grad is not None:
         rows = empty(vec3, (batch, height))
         _background_kernel(stats, image.grad, rows, s.per_softness, s.last, s.rgb)
