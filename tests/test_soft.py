@@ -301,7 +301,7 @@ def test_extreme_softness_is_finite(f32, rng):
     screen, faces, colors, _ = scene(rng)
     s, c, index = dr.array(screen), dr.array(colors[None]), dr.array(faces)
     cotangent = rng.standard_normal((1, 16, 16, 4))
-    for sigma, gamma in ((1e-12, 1e-7), (1e3, 1e3), (1e-7, 10.0), (10.0, 1e-6)):
+    for sigma, gamma in ((1e-12, 1e-7), (1e3, 1e3), (1e-7, 10.0), (10.0, 1e-6), (1e-45, 1e-45)):
         image = dr.read(dr.soft_rasterize(s, index, c, size=16, sigma=sigma, gamma=gamma))
         assert np.isfinite(image).all() and image.min() >= 0 and image.max() <= 1 + 1e-5
         for grad in gradients(lambda x=sigma, y=gamma: dr.soft_rasterize(s, index, c, size=16, sigma=x, gamma=y), [s, c], cotangent):

@@ -73,6 +73,7 @@ Contributions = ti.types.ndarray(dtype=vec3, ndim=2, needs_grad=False)  # (pairs
 CPU_TILE, GPU_TILE = 12, 8  # pixels on a side
 TILE_MASK = 255  # the next power of two above a CPU tile's pixels, less one
 LANES = 8  # pixels that a CPU computes at once
+STEEPEST = 1e30  # the largest 1 / sigma that float32 can multiply
 GRADS = 18  # of a face: position and color of three corners
 
 
@@ -224,7 +225,7 @@ def _settings(
             raise ValueError(f"{name}: expected one of {', '.join(modes)}, got {value!r}")
     least_logit = -math.log(1 / dist_eps - 1)
     return Settings(
-        1 / min(size), 0.0, 1 / sigma, 1 / (gamma * (far - near)), float(near), float(far), far - eps * (far - near), least_logit,
+        1 / min(size), 0.0, min(1 / sigma, STEEPEST), min(1 / (gamma * (far - near)), STEEPEST), float(near), float(far), far - eps * (far - near), least_logit,
         DISTANCES[distance], RGBS[rgb], ALPHAS[alpha], int(perspective_correct), sides, int(textured),
     )  # fmt: skip
 
