@@ -16,10 +16,10 @@ import taichi_dr as dr
 
 
 def medians(forward, backward, prepare=lambda: None, seconds=1.5, least=7):
-    """Median milliseconds of the two in turn, over `seconds` or at least `least` rounds, after three of warm-up."""
+    """Median milliseconds of the two in turn, over `seconds` or at least `least` rounds, after as many of warm-up."""
     times = []
     started = time.perf_counter()
-    while len(times) < least + 3 or time.perf_counter() - started < seconds:
+    while len(times) < 2 * least or time.perf_counter() - started < 2 * seconds:
         t0 = time.perf_counter()
         forward()
         ti.sync()
@@ -29,7 +29,7 @@ def medians(forward, backward, prepare=lambda: None, seconds=1.5, least=7):
         backward()
         ti.sync()
         times.append((t1 - t0, time.perf_counter() - t2))
-    return np.median(times[3:], axis=0) * 1e3
+    return np.median(times[len(times) // 2 :], axis=0) * 1e3
 
 
 def soft_times(mesh, camera, sigma):
@@ -97,7 +97,7 @@ def row(mesh, name, size, views, sigma, peer):
     if peer:
         screen = dr.read(dr.project(mesh.vertices, camera))[0].astype(float)
         pixels = np.stack([(screen[:, 0] * size + size - 1) / 2, (size - 1 - screen[:, 1] * size) / 2], axis=1)
-        ms = deodr_times(pixels, screen[:, 2], dr.read(mesh.faces), dr.read(mesh.colors)[0], size, size)[:2]
+        ms = deodr_times(pixels, screen[:, 2], dr.read(mesh.faces), dr.read(mesh.colors)[0], size, size, repeats=60)[:2]
         theirs, ratio = [f"{x:.2f}" for x in ms], f"{(forward + backward) / sum(ms):.1f}"
     cells = [name, size, views, f"{sigma:.0e}", f"{forward:.2f}", f"{backward:.2f}", *theirs, ratio, *(f"{x:.2f}" for x in whole)]
     print("| " + " | ".join(map(str, cells)) + " |", flush=True)
