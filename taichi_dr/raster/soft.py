@@ -225,7 +225,8 @@ def _settings(
             raise ValueError(f"{name}: expected one of {', '.join(modes)}, got {value!r}")
     least_logit = -math.log(1 / dist_eps - 1)
     return Settings(
-        1 / min(size), 0.0, min(1 / sigma, STEEPEST), min(1 / (gamma * (far - near)), STEEPEST), float(near), float(far), far - eps * (far - near), least_logit,
+        1 / min(size), 0.0, min(1 / sigma, STEEPEST), min(1 / (gamma * (far - near)), STEEPEST),
+        float(near), float(far), far - eps * (far - near), least_logit,
         DISTANCES[distance], RGBS[rgb], ALPHAS[alpha], int(perspective_correct), sides, int(textured),
     )  # fmt: skip
 
