@@ -27,12 +27,6 @@ def to_uint8(image: Any) -> np.ndarray:
     return values if values.dtype == np.uint8 else (np.nan_to_num(values).clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def on_background(image: Any, background: Sequence[float] = (1.0, 1.0, 1.0)) -> np.ndarray:
-    """RGB of an RGBA image laid over a plain background: alpha * rgb + (1 - alpha) * background."""
-    values = read(image) if isinstance(image, ti.Ndarray) else np.asarray(image)
-    return values[..., :3] * values[..., 3:] + (1 - values[..., 3:]) * np.asarray(background)
-
-
 def save(path: str | os.PathLike, image: Any) -> None:
     """Write one image as PNG (or what the suffix names).
 

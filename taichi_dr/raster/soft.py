@@ -71,7 +71,7 @@ Stats = ti.types.ndarray(dtype=vec2, ndim=3, needs_grad=False)  # (B, H, W): sof
 Contributions = ti.types.ndarray(dtype=vec3, ndim=2, needs_grad=False)  # (pairs, 3): a gradient per corner
 
 CPU_TILE, GPU_TILE = 12, 8  # pixels on a side
-TILE_MASK = 255  # the next power of two above a CPU tile's pixels, less one
+TILE_MASK = (1 << (CPU_TILE * CPU_TILE - 1).bit_length()) - 1  # covers the indices of a CPU tile's pixels
 LANES = 8  # pixels that a CPU computes at once
 STEEPEST = 1e30  # the largest 1 / sigma that float32 can multiply
 GRADS = 18  # of a face: position and color of three corners
