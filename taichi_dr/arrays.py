@@ -10,6 +10,7 @@ Frames, stated here once:
 Angles are in degrees at the public face and in radians inside.
 """
 
+import ctypes
 import math
 import sys
 import weakref
@@ -39,6 +40,7 @@ Floats = ti.types.ndarray(dtype=float, ndim=1, needs_grad=False)  # (N,)
 Ints = ti.types.ndarray(dtype=ti.i32, ndim=1, needs_grad=False)  # (N,)
 Scalar = ti.types.ndarray(dtype=float, ndim=0, needs_grad=False)  # ()
 
+_HOSTS = (ti.x64, ti.arm64)  # where arrays are in the memory that NumPy sees
 _VECTORS = {2: vec2, 3: vec3, 4: vec4}
 _INT_VECTORS = {2: ti.math.ivec2, 3: ivec3, 4: ivec4}
 
@@ -83,14 +85,31 @@ def scalar(value: float = 0.0) -> Array:
 
 def write(out: Array, values: np.ndarray) -> None:
     """Copy NumPy `values` of the array's full shape into `out`, outside of any tape."""
-    with unrecorded():
-        out.from_numpy(np.asarray(values, dtype=_numpy_dtype(out), order="C"))
+    values = np.asarray(values, dtype=_numpy_dtype(out), order="C")
+    if impl.current_cfg().arch in _HOSTS and values.shape == _full_shape(out):
+        _memory(out)[...] = values
+    else:
+        with unrecorded():
+            out.from_numpy(values)
 
 
 def read(x: Array) -> np.ndarray:
     """The values of `x` as a NumPy array, outside of any tape."""
+    if impl.current_cfg().arch in _HOSTS:
+        return _memory(x).copy()
     with unrecorded():
         return x.to_numpy()
+
+
+def _memory(x: Array) -> np.ndarray:
+    """The memory of `x` itself, where it is the host's; Taichi would compile a kernel for each type to copy it."""
+    shape, dtype = _full_shape(x), _numpy_dtype(x)
+    address = impl.get_runtime().prog.get_ndarray_data_ptr_as_int(x.arr)
+    return np.frombuffer((ctypes.c_byte * (math.prod(shape) * dtype.itemsize)).from_address(address), dtype).reshape(shape)
+
+
+def _full_shape(x: Array) -> tuple[int, ...]:
+    return tuple(x.shape) + tuple(x.element_shape)
 
 
 def zero(x: Array) -> None:

@@ -1,6 +1,8 @@
 """Which device the kernels run on, and in which precision; the only module that starts Taichi."""
 
+import functools
 import os
+import textwrap
 import warnings
 from typing import Any, NamedTuple
 
@@ -12,6 +14,22 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # Taichi asks for the locale in an old way
     import taichi as ti
     from taichi.lang import impl
+    from taichi.lang.ast import ast_transformer_utils
+
+
+class _TextWrapper(textwrap.TextWrapper):
+    """For each expression that it compiles Taichi wraps the source line, in case of an error: a third of a warm start. This one remembers."""
+
+    def wrap(self, text: str) -> list[str]:
+        return _wrapped(text, self.width)
+
+
+@functools.cache
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width)
+
+
+ast_transformer_utils.TextWrapper = _TextWrapper
 
 ARCHS = {"cpu": ti.cpu, "cuda": ti.cuda, "vulkan": ti.vulkan, "metal": ti.metal}
 PRECISIONS = {"f32": ti.f32, "f64": ti.f64}

@@ -70,8 +70,9 @@ from .tiles import Boxes, TileLists, corners, pixel_center, tile_lists
 Stats = ti.types.ndarray(dtype=vec2, ndim=3, needs_grad=False)  # (B, H, W): softmax: sum and front depth; hard: face and depth
 Contributions = ti.types.ndarray(dtype=vec3, ndim=2, needs_grad=False)  # (pairs, 3): a gradient per corner
 
-CPU_TILE, GPU_TILE = 12, 8  # pixels on a side
-TILE_MASK = (1 << (CPU_TILE * CPU_TILE - 1).bit_length()) - 1  # covers the indices of a CPU tile's pixels
+CPU_TILE, GPU_TILE = (8, 32), (8, 8)  # rows and columns of pixels; a wide tile cuts few rows of a face in two
+TILE_HEIGHT, TILE_WIDTH = CPU_TILE
+TILE_MASK = (1 << (TILE_HEIGHT * TILE_WIDTH - 1).bit_length()) - 1  # covers the indices of a CPU tile's pixels
 LANES = 8  # pixels that a CPU computes at once
 STEEPEST = 1e30  # the largest 1 / sigma that float32 can multiply
 GRADS = 18  # of a face: position and color of three corners
@@ -280,10 +281,10 @@ def _tile_kernel(
         k = work_item(q, pad, threads, image.shape[0] * rows * columns)
         if k >= 0:
             height, width = image.shape[1], image.shape[2]
-            b, top, left = k // (rows * columns), k // columns % rows * CPU_TILE, k % columns * CPU_TILE
+            b, top, left = k // (rows * columns), k // columns % rows * TILE_HEIGHT, k % columns * TILE_WIDTH
             red, green, blue = _tile_array(), _tile_array(), _tile_array()
             keeps, totals, fronts = _tile_array(), _tile_array(), _tile_array()
-            for t in range(CPU_TILE * CPU_TILE):
+            for t in range(TILE_HEIGHT * TILE_WIDTH):
                 color, keeps[t], totals[t], fronts[t] = _cleared(item(background, b), last, rgb, alpha)
                 red[t], green[t], blue[t] = color.x, color.y, color.z
             for n in range(tile_offsets[k], tile_offsets[k + 1]):
@@ -292,12 +293,12 @@ def _tile_kernel(
                 inverses, inverse_z = _inverses(v0, v1, v2, zero)
                 c0, c1, c2 = corner_colors(colors, faces, b, f)
                 facing = faces_us(v0.xy, v1.xy, v2.xy, sides)
-                first, last_column = ti.max(box[2], left), ti.min(box[3], left + CPU_TILE)
-                for i in range(ti.max(box[0], top), ti.min(box[1], top + CPU_TILE)):
+                first, last_column = ti.max(box[2], left), ti.min(box[3], left + TILE_WIDTH)
+                for i in range(ti.max(box[0], top), ti.min(box[1], top + TILE_HEIGHT)):
                     for group in range((last_column - first + LANES - 1) // LANES):
                         begin = first + group * LANES
-                        start = ti.min(begin, left + CPU_TILE - LANES)  # the last group overlaps the one before
-                        base = ((i - top) * CPU_TILE + start - left) & TILE_MASK  # so LLVM sees that t cannot wrap
+                        start = ti.min(begin, left + TILE_WIDTH - LANES)  # the last group overlaps the one before
+                        base = ((i - top) * TILE_WIDTH + start - left) & TILE_MASK  # so LLVM sees that t cannot wrap
                         for lane in range(LANES):
                             j, t = start + lane, base + lane
                             p = pixel_center(i, j, height, width, half)
@@ -310,9 +311,9 @@ def _tile_kernel(
                                 color_at(colors, b, f, c0, c1, c2, weights), per_softness, near, far, rgb, alpha,
                             )  # fmt: skip
                             red[t], green[t], blue[t] = color.x, color.y, color.z
-            for i in range(top, ti.min(top + CPU_TILE, height)):
-                for j in range(left, ti.min(left + CPU_TILE, width)):
-                    t = (i - top) * CPU_TILE + j - left
+            for i in range(top, ti.min(top + TILE_HEIGHT, height)):
+                for j in range(left, ti.min(left + TILE_WIDTH, width)):
+                    t = (i - top) * TILE_WIDTH + j - left
                     image[b, i, j] = _finished(vec3(red[t], green[t], blue[t]), keeps[t], totals[t], faces.shape[0], rgb, alpha)
                     stats[b, i, j] = vec2(totals[t], fronts[t])
 
@@ -320,7 +321,7 @@ def _tile_kernel(
 @ti.func
 def _tile_array():
     """A local array with a number per pixel of a CPU tile."""
-    return ti.Vector([0.0] * (CPU_TILE * CPU_TILE))
+    return ti.Vector([0.0] * (TILE_HEIGHT * TILE_WIDTH))
 
 
 @ti.kernel
@@ -386,12 +387,12 @@ def _tile_adjoint_kernel(
         k = work_item(q, pad, threads, image.shape[0] * rows * columns)
         if k >= 0:
             height, width = image.shape[1], image.shape[2]
-            b, top, left = k // (rows * columns), k // columns % rows * CPU_TILE, k % columns * CPU_TILE
+            b, top, left = k // (rows * columns), k // columns % rows * TILE_HEIGHT, k % columns * TILE_WIDTH
             red_grad, green_grad, blue_grad, color_pulls = _tile_array(), _tile_array(), _tile_array(), _tile_array()
             opacity_steps, totals, fronts = _tile_array(), _tile_array(), _tile_array()
-            for i in range(top, ti.min(top + CPU_TILE, height)):
-                for j in range(left, ti.min(left + CPU_TILE, width)):
-                    t = (i - top) * CPU_TILE + j - left
+            for i in range(top, ti.min(top + TILE_HEIGHT, height)):
+                for j in range(left, ti.min(left + TILE_WIDTH, width)):
+                    t = (i - top) * TILE_WIDTH + j - left
                     color_grad, color_pulls[t], opacity_steps[t] = pixel_adjoint(image[b, i, j], image_grad[b, i, j], faces.shape[0], alpha)
                     red_grad[t], green_grad[t], blue_grad[t] = color_grad.x, color_grad.y, color_grad.z
                     totals[t], fronts[t] = stats[b, i, j].x, stats[b, i, j].y
@@ -401,15 +402,15 @@ def _tile_adjoint_kernel(
                 inverses, inverse_z = _inverses(v0, v1, v2, zero)
                 c0, c1, c2 = corner_colors(colors, faces, b, f)
                 facing = faces_us(v0.xy, v1.xy, v2.xy, sides)
-                first, last_column = ti.max(box[2], left), ti.min(box[3], left + CPU_TILE)
+                first, last_column = ti.max(box[2], left), ti.min(box[3], left + TILE_WIDTH)
                 sums = ti.Vector([0.0] * (GRADS * LANES))
                 for s in range(GRADS * LANES):
                     sums[s] = 0.0
-                for i in range(ti.max(box[0], top), ti.min(box[1], top + CPU_TILE)):
+                for i in range(ti.max(box[0], top), ti.min(box[1], top + TILE_HEIGHT)):
                     for group in range((last_column - first + LANES - 1) // LANES):
                         begin = first + group * LANES
-                        start = ti.min(begin, left + CPU_TILE - LANES)
-                        base = ((i - top) * CPU_TILE + start - left) & TILE_MASK
+                        start = ti.min(begin, left + TILE_WIDTH - LANES)
+                        base = ((i - top) * TILE_WIDTH + start - left) & TILE_MASK
                         for lane in range(LANES):
                             j, t = start + lane, base + lane
                             p = pixel_center(i, j, height, width, half)
@@ -463,7 +464,7 @@ def _add_texel_grad(texels_grad: ti.template(), b: int, f: int, weights, color_g
 def _pair_adjoint_kernel(
     screen: Points, faces: Faces, colors: Texels, boxes: Boxes, face_offsets: Ints, pair_faces: Ints, pair_tiles: Ints, stats: Stats, image: Image,
     colors_grad: Texels, image_grad: Image, corner_grads: Contributions, color_grads: Contributions,
-    steps: int, pad: int, threads: int, items: int, tile: int, rows: int, columns: int,
+    steps: int, pad: int, threads: int, items: int, tile_height: int, tile_width: int, rows: int, columns: int,
     half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
     distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
     by_face: ti.template(),
@@ -484,7 +485,7 @@ def _pair_adjoint_kernel(
                     begin, end = face_offsets[view * faces.shape[0] + k], face_offsets[view * faces.shape[0] + k + 1]
                 for n in range(begin, end):
                     b, f = pair_faces[n] // faces.shape[0], pair_faces[n] % faces.shape[0]
-                    top, left = pair_tiles[n] // columns % rows * tile, pair_tiles[n] % columns * tile
+                    top, left = pair_tiles[n] // columns % rows * tile_height, pair_tiles[n] % columns * tile_width
                     v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
                     inverses, inverse_z = _inverses(v0, v1, v2, zero)
                     c0, c1, c2 = corner_colors(colors, faces, b, f)
@@ -492,8 +493,8 @@ def _pair_adjoint_kernel(
                     box = boxes[pair_faces[n]]
                     a_sum, b_sum, c_sum, z_sum = vec2(0.0), vec2(0.0), vec2(0.0), vec3(0.0)
                     c0_sum, c1_sum, c2_sum = vec3(0.0), vec3(0.0), vec3(0.0)
-                    for i in range(ti.max(box[0], top), ti.min(box[1], top + tile)):
-                        for j in range(ti.max(box[2], left), ti.min(box[3], left + tile)):
+                    for i in range(ti.max(box[0], top), ti.min(box[1], top + tile_height)):
+                        for j in range(ti.max(box[2], left), ti.min(box[3], left + tile_width)):
                             p = pixel_center(i, j, image.shape[1], image.shape[2], half)
                             w = triangle.barycentrics(p, v0.xy, v1.xy, v2.xy)
                             x, offset, nearest = logit(p, v0.xy, v1.xy, v2.xy, inverses, w, per_sigma, distance)
@@ -592,7 +593,7 @@ def _soft_rasterize_adjoint(
         _pair_adjoint_kernel(
             screen, faces, colors, t.boxes, t.face_offsets, t.pair_faces, t.pair_tiles, stats, image,
             colors_grad, image.grad, corner_grads, color_grads,
-            *split(items), items, t.tile, t.rows, t.columns, *s.numbers, *s.modes, by_face,
+            *split(items), items, *t.tile, t.rows, t.columns, *s.numbers, *s.modes, by_face,
         )  # fmt: skip
     slots = corner_incidence(faces, screen.shape[1])
     lists = (corner_grads, color_grads, t.face_offsets, slots.offsets, slots.slots)

@@ -33,12 +33,12 @@ class TileLists(NamedTuple):
     pairs: int
     tile_offsets: Array
     members: Array
-    tile: int  # pixels on a side
+    tile: tuple[int, int]  # its rows and columns of pixels
     rows: int  # of tiles
     columns: int
 
 
-def tile_lists(screen: Array, faces: Array, batch: int, height: int, width: int, radius: float, tile: int) -> TileLists:
+def tile_lists(screen: Array, faces: Array, batch: int, height: int, width: int, radius: float, tile: tuple[int, int]) -> TileLists:
     """Pair, in every view, each face with the tiles that its bounding box grown by `radius` touches.
 
     Faces with a corner that is not finite, at or behind the camera, and faces without area have no pairs.
@@ -46,13 +46,13 @@ def tile_lists(screen: Array, faces: Array, batch: int, height: int, width: int,
     Raises:
         ValueError: a face index outside of the vertices, or more pairs than 32 bits count.
     """
-    rows, columns = -(-height // tile), -(-width // tile)
+    rows, columns = -(-height // tile[0]), -(-width // tile[1])
     views_faces, views_tiles = batch * faces.shape[0], batch * rows * columns
     face_offsets, tile_offsets = empty(int, views_faces + 1), empty(int, views_tiles + 1)
     boxes = empty(ivec4, views_faces)
     sums, size, first_bad = empty(int, max(_blocks(views_faces)[1], _blocks(views_tiles)[1])), empty(float, 1), empty(int, 1)
     with unrecorded():
-        _count_pairs_kernel(screen, faces, boxes, face_offsets, sums, size, first_bad, height, width, radius, tile, *_blocks(views_faces))
+        _count_pairs_kernel(screen, faces, boxes, face_offsets, sums, size, first_bad, height, width, radius, *tile, *_blocks(views_faces))
         if first_bad[0] < faces.shape[0]:
             bad = first_bad[0]
             raise ValueError(f"faces: expected indices from 0 to {screen.shape[1] - 1}, got {list(faces[bad])} in face {bad}; fix or drop that face")
@@ -63,9 +63,9 @@ def tile_lists(screen: Array, faces: Array, batch: int, height: int, width: int,
         cursors = empty(int, views_tiles)
         arguments = (boxes, face_offsets, pair_faces, pair_tiles, tile_offsets, cursors, sums, size, members)
         if runtime.device().arch == "cpu":
-            _fill_kernel(*arguments, pairs, faces.shape[0], tile, rows, columns, *_blocks(views_tiles), True)
+            _fill_kernel(*arguments, pairs, faces.shape[0], *tile, rows, columns, *_blocks(views_tiles), True)
         else:
-            _fill_kernel(*arguments, pairs, faces.shape[0], tile, rows, columns, *_blocks(views_tiles), False)
+            _fill_kernel(*arguments, pairs, faces.shape[0], *tile, rows, columns, *_blocks(views_tiles), False)
             members = _sorted_lists(tile_offsets, members, views_tiles, pairs)
     return TileLists(boxes, face_offsets, pair_faces, pair_tiles, pairs, tile_offsets, members, tile, rows, columns)
 
@@ -118,9 +118,10 @@ def face_box(screen: ti.template(), faces: ti.template(), b: int, f: int, radius
 
 
 @ti.func
-def tile_range(box, tile: int):
+def tile_range(box, tile_height: int, tile_width: int):
     """Half-open ranges (row0, row1, column0, column1) of the tiles that hold the pixels of a box."""
-    return box[0] // tile, (box[1] + tile - 1) // tile, box[2] // tile, (box[3] + tile - 1) // tile
+    row1, column1 = (box[1] + tile_height - 1) // tile_height, (box[3] + tile_width - 1) // tile_width
+    return box[0] // tile_height, row1, box[2] // tile_width, column1
 
 
 @ti.func
@@ -155,7 +156,7 @@ def prefix_sum(offsets: ti.template(), n: int, block: int, blocks: int, sums: ti
 @ti.kernel
 def _count_pairs_kernel(
     screen: Points, faces: Faces, boxes: Boxes, face_offsets: Ints, sums: Ints, size: ti.types.ndarray(dtype=float, ndim=1), first_bad: Ints,
-    height: int, width: int, radius: float, tile: int, block: int, blocks: int,
+    height: int, width: int, radius: float, tile_height: int, tile_width: int, block: int, blocks: int,
 ):  # fmt: skip
     for _ in range(1):
         first_bad[0] = faces.shape[0]
@@ -167,7 +168,7 @@ def _count_pairs_kernel(
         if first_bad[0] == faces.shape[0]:
             b, f = k // faces.shape[0], k % faces.shape[0]
             boxes[k] = face_box(screen, faces, b % screen.shape[0], f, radius, height, width)
-            ty0, ty1, tx0, tx1 = tile_range(boxes[k], tile)
+            ty0, ty1, tx0, tx1 = tile_range(boxes[k], tile_height, tile_width)
             face_offsets[k] = (ty1 - ty0) * (tx1 - tx0)
     prefix_sum(face_offsets, face_offsets.shape[0] - 1, block, blocks, sums, size)
 
@@ -176,11 +177,11 @@ def _count_pairs_kernel(
 def _fill_kernel(
     boxes: Boxes, face_offsets: Ints, pair_faces: Ints, pair_tiles: Ints, tile_offsets: Ints, cursors: Ints,
     sums: Ints, size: ti.types.ndarray(dtype=float, ndim=1), members: Ints,
-    pairs: int, face_count: int, tile: int, rows: int, columns: int, block: int, blocks: int, in_order: ti.template(),
+    pairs: int, face_count: int, tile_height: int, tile_width: int, rows: int, columns: int, block: int, blocks: int, in_order: ti.template(),
 ):  # fmt: skip
     for k in range(face_offsets.shape[0] - 1):
         b, n = k // face_count, face_offsets[k]
-        ty0, ty1, tx0, tx1 = tile_range(boxes[k], tile)
+        ty0, ty1, tx0, tx1 = tile_range(boxes[k], tile_height, tile_width)
         for ty in range(ty0, ty1):
             for tx in range(tx0, tx1):
                 pair_faces[n] = k
