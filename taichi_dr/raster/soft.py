@@ -70,7 +70,7 @@ from .tiles import Boxes, TileLists, corners, pixel_center, tile_lists
 Stats = ti.types.ndarray(dtype=vec2, ndim=3, needs_grad=False)  # (B, H, W): softmax: sum and front depth; hard: face and depth
 Contributions = ti.types.ndarray(dtype=vec3, ndim=2, needs_grad=False)  # (pairs, 3): a gradient per corner
 
-CPU_TILE, GPU_TILE = (8, 32), (8, 8)  # rows and columns of pixels; a wide tile cuts few rows of a face in two
+CPU_TILE, GPU_TILE = (4, 32), (8, 8)  # rows and columns of pixels; wide, to cut few rows of a face; small, to compile fast
 TILE_HEIGHT, TILE_WIDTH = CPU_TILE
 TILE_MASK = (1 << (TILE_HEIGHT * TILE_WIDTH - 1).bit_length()) - 1  # covers the indices of a CPU tile's pixels
 LANES = 8  # pixels that a CPU computes at once
