@@ -70,8 +70,8 @@ from .tiles import Boxes, TileLists, corners, pixel_center, tile_lists
 Stats = ti.types.ndarray(dtype=vec2, ndim=3, needs_grad=False)  # (B, H, W): softmax: sum and front depth; hard: face and depth
 Contributions = ti.types.ndarray(dtype=vec3, ndim=2, needs_grad=False)  # (pairs, 3): a gradient per corner
 
-CPU_TILE, GPU_TILE = (4, 32), (8, 8)  # rows and columns of pixels; wide, to cut few rows of a face; small, to compile fast
-TILE_HEIGHT, TILE_WIDTH = CPU_TILE
+CPU_TILE = TILE_HEIGHT, TILE_WIDTH = 4, 32  # pixels; wide, to cut few rows of a face; small, to compile fast
+GPU_TILE = 8  # pixels on a side
 TILE_MASK = (1 << (TILE_HEIGHT * TILE_WIDTH - 1).bit_length()) - 1  # covers the indices of a CPU tile's pixels
 LANES = 8  # pixels that a CPU computes at once
 STEEPEST = 1e30  # the largest 1 / sigma that float32 can multiply
@@ -200,7 +200,7 @@ def soft_rasterize(
         BOTH if double_sided else CLOCKWISE if clockwise_front else COUNTERCLOCKWISE,
     )
 
-    tile = CPU_TILE if runtime.device().arch == "cpu" else GPU_TILE
+    tile = CPU_TILE if runtime.device().arch == "cpu" else (GPU_TILE, GPU_TILE)
     tiles = tile_lists(screen, faces, batch, height, width, settings.radius, tile)
     image = empty(vec4, (batch, height, width), needs_grad=True)
     stats = empty(vec2, (batch, height, width))
