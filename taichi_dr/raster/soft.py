@@ -11,9 +11,7 @@ equations 1 to 4. The forward keeps per pixel only the sum of the weights and th
 fragments again, so memory grows with pixels and with faces, not with their product.
 """
 
-import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import taichi as ti
 
@@ -39,19 +37,15 @@ from ..arrays import (
     vec4,
     work_item,
 )
-from ..mesh import corner_incidence
 from ..tape import operator
 from . import triangle
 from .fragment import (
-    ALPHAS,
     BOTH,
     CLOCKWISE,
     COUNTERCLOCKWISE,
-    DISTANCES,
     FAR_AWAY,
     HARD,
     PROD,
-    RGBS,
     SOFTMAX,
     SUM,
     blend,
@@ -65,6 +59,8 @@ from .fragment import (
     surface,
     texel_index,
 )  # fmt: skip
+from .gather import gather_corners
+from .settings import Settings, checked_settings
 from .tiles import Boxes, TileLists, corners, pixel_center, tile_lists
 
 Stats = ti.types.ndarray(dtype=vec2, ndim=3, needs_grad=False)  # (B, H, W): softmax: sum and front depth; hard: face and depth
@@ -74,42 +70,7 @@ CPU_TILE = TILE_HEIGHT, TILE_WIDTH = 4, 32  # pixels; wide, to cut few rows of a
 GPU_TILE = 8  # pixels on a side
 TILE_MASK = (1 << (TILE_HEIGHT * TILE_WIDTH - 1).bit_length()) - 1  # covers the indices of a CPU tile's pixels
 LANES = 8  # pixels that a CPU computes at once
-STEEPEST = 1e30  # the largest 1 / sigma that float32 can multiply
 GRADS = 18  # of a face: position and color of three corners
-
-
-class Settings(NamedTuple):
-    """What the kernels need of the arguments."""
-
-    half: float  # of a pixel, on the screen
-    zero: float  # 0, unknown to the compiler
-    per_sigma: float  # 1 / sigma
-    per_softness: float  # 1 / (gamma in units of depth)
-    near: float
-    far: float
-    last: float  # the depth that the background weighs as: eps in units of depth
-    least_logit: float  # -ln(1 / dist_eps - 1): a face counts where its logit is above
-    distance: int
-    rgb: int
-    alpha: int
-    perspective_correct: int
-    sides: int
-    textured: int
-
-    @property
-    def numbers(self) -> tuple[float, ...]:
-        """The kernels' arguments, in their order."""
-        return self[:8]
-
-    @property
-    def modes(self) -> tuple[int, ...]:
-        """What the kernels are compiled for, in their order."""
-        return self[8:13]
-
-    @property
-    def radius(self) -> float:
-        """Screen distance from a face's box beyond which it has no fragments."""
-        return 0.0 if self.distance == HARD else math.sqrt(-self.least_logit / self.per_sigma)
 
 
 def soft_rasterize(
@@ -184,7 +145,7 @@ def soft_rasterize(
         colors=1 if len(colors.shape) == 3 else colors.shape[0],
         background=background.shape[0] if background.shape else 1,
     )
-    settings = _settings(
+    settings = checked_settings(
         (height, width),
         sigma,
         gamma,
@@ -206,30 +167,6 @@ def soft_rasterize(
     stats = empty(vec2, (batch, height, width))
     _soft_rasterize(screen, faces, colors, background, tiles, settings, stats, image)
     return image
-
-
-def _settings(
-    size: tuple[int, int], sigma: float, gamma: float, near: float, far: float, eps: float, dist_eps: float,
-    distance: str, rgb: str, alpha: str, textured: bool, perspective_correct: bool, sides: int,
-) -> Settings:  # fmt: skip
-    for name, value in {"sigma": sigma, "gamma": gamma, "near": near}.items():
-        if not (value > 0 and math.isfinite(value)):
-            raise ValueError(f"{name}: expected a positive number, got {value!r}")
-    if not (far > near and math.isfinite(far)):
-        raise ValueError(f"far: expected a number above near = {near!r}, got {far!r}")
-    if not math.isfinite(eps):
-        raise ValueError(f"eps: expected a finite number, got {eps!r}")
-    if not 0 < dist_eps < 0.5:
-        raise ValueError(f"dist_eps: expected a number between 0 and 0.5, got {dist_eps!r}")
-    for name, value, modes in (("distance", distance, DISTANCES), ("rgb", rgb, RGBS), ("alpha", alpha, ALPHAS)):
-        if value not in modes:
-            raise ValueError(f"{name}: expected one of {', '.join(modes)}, got {value!r}")
-    least_logit = -math.log(1 / dist_eps - 1)
-    return Settings(
-        1 / min(size), 0.0, min(1 / sigma, STEEPEST), min(1 / (gamma * (far - near)), STEEPEST),
-        float(near), float(far), far - eps * (far - near), least_logit,
-        DISTANCES[distance], RGBS[rgb], ALPHAS[alpha], int(perspective_correct), sides, int(textured),
-    )  # fmt: skip
 
 
 # --- Forward ----------------------------------------------------------------------------------------------------
@@ -523,31 +460,6 @@ def _pair_adjoint_kernel(
 
 
 @ti.kernel
-def _gather_kernel(
-    corner_grads: Contributions, color_grads: Contributions, face_offsets: Ints, vertex_offsets: Ints, vertex_corners: Ints,
-    screen_grad: Points, colors_grad: Points, views: int, vertex_count: int, batch: int, face_count: int,
-    to_screen: ti.template(), to_colors: ti.template(),
-):  # fmt: skip
-    """Add up, for each vertex, what the pairs of its faces contribute, in the order of faces, views and pairs."""
-    for k in range(views * vertex_count):
-        view, v = k // vertex_count, k % vertex_count
-        position_grad, color_grad = vec3(0.0), vec3(0.0)
-        for s in range(vertex_offsets[v], vertex_offsets[v + 1]):
-            f, corner = vertex_corners[s] // 3, vertex_corners[s] % 3
-            for turn in range((batch - view + views - 1) // views):  # an array shared by all views collects from all
-                face = (view + turn * views) * face_count + f
-                for n in range(face_offsets[face], face_offsets[face + 1]):
-                    if ti.static(to_screen):
-                        position_grad += corner_grads[n, corner]
-                    if ti.static(to_colors):
-                        color_grad += color_grads[n, corner]
-        if ti.static(to_screen):
-            screen_grad[view, v] += position_grad
-        if ti.static(to_colors):
-            colors_grad[view, v] += color_grad
-
-
-@ti.kernel
 def _background_kernel(stats: Stats, image_grad: Image, sums: Points, per_softness: float, last: float, rgb: ti.template()):
     """Per view and row, the sum of the color gradients times the share of the background."""
     for k in range(sums.shape[0] * sums.shape[1]):
@@ -595,17 +507,10 @@ def _soft_rasterize_adjoint(
             colors_grad, image.grad, corner_grads, color_grads,
             *split(items), items, *t.tile, t.rows, t.columns, *s.numbers, *s.modes, by_face,
         )  # fmt: skip
-    slots = corner_incidence(faces, screen.shape[1])
-    lists = (corner_grads, color_grads, t.face_offsets, slots.offsets, slots.slots)
-    sizes = (screen.shape[1], batch, faces.shape[0])
-    to_screen, to_colors = screen.grad is not None, colors.grad is not None and not s.textured
-    if to_screen and to_colors and screen.shape[0] == colors.shape[0]:
-        _gather_kernel(*lists, screen.grad, colors.grad, screen.shape[0], *sizes, True, True)
-    else:
-        if to_screen:
-            _gather_kernel(*lists, screen.grad, screen.grad, screen.shape[0], *sizes, True, False)
-        if to_colors:
-            _gather_kernel(*lists, colors.grad, colors.grad, colors.shape[0], *sizes, False, True)
+    targets = [(corner_grads, screen.grad)] if screen.grad is not None else []
+    if colors.grad is not None and not s.textured:
+        targets.append((color_grads, colors.grad))
+    gather_corners(t.face_offsets, faces, batch, *targets)
     if background.grad is not None:
         rows = empty(vec3, (batch, height))
         _background_kernel(stats, image.grad, rows, s.per_softness, s.last, s.rgb)
