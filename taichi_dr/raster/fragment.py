@@ -156,14 +156,63 @@ def faces_us(a, b, c, sides: ti.template()):
 
 
 @ti.func
-def blend(
-    color, keep, total, front, f: int, x, counts, facing, w, depth, face_color,
-    per_softness, near, far, rgb: ti.template(), alpha: ti.template(),
-):  # fmt: skip
-    """A pixel's sums with one more fragment: rgb, alpha so far, and sum of weights and front depth (hard: face and depth).
+def face_inverses(v0, v1, v2, zero: float):
+    """What a face's fragments would divide by: squared edge lengths and depths, inverted.
 
-    The softmax is kept relative to its front, and rescaled whenever the front moves nearer.
+    `zero` is 0. LLVM cannot know, and so leaves x * inverse a product instead of making it a division again for each pixel.
     """
+    inverses = triangle.inverse_squares(v0.xy, v1.xy, v2.xy) + zero
+    return inverses, 1.0 / vec3(v0.z, v1.z, v2.z) + zero
+
+
+# --- A pixel's sums over its fragments ------------------------------------------------------------------------------
+
+
+@ti.func
+def cleared(last, rgb: ti.template(), alpha: ti.template()):
+    """A pixel's sums before any face: alpha so far, sum of weights and front depth (hard: face and depth)."""
+    keep, total, front = 0.0, 1.0, last
+    if ti.static(alpha == PROD):
+        keep = 1.0
+    if ti.static(rgb == HARD):
+        total, front = -1.0, FAR_AWAY
+    return keep, total, front
+
+
+@ti.func
+def opacity(keep, face_count: int, alpha: ti.template()):
+    """Alpha of a pixel that has met all its faces."""
+    value = keep
+    if ti.static(alpha == PROD):
+        value = 1.0 - keep
+    elif ti.static(alpha == SUM):
+        value = keep / face_count
+    return value
+
+
+@ti.func
+def mean(color, total, rgb: ti.template()):
+    """The color of a pixel that has met all its faces."""
+    value = color
+    if ti.static(rgb == SOFTMAX):
+        value = color / total
+    return value
+
+
+@ti.func
+def background_share(total, front, last, per_softness, rgb: ti.template()):
+    """How much of a pixel's color the background is."""
+    share = 0.0
+    if ti.static(rgb == SOFTMAX):
+        share = exp((front - last) * per_softness) / total
+    else:
+        share = ti.select(total < 0.0, 1.0, 0.0)
+    return share
+
+
+@ti.func
+def cover(keep, x, counts, alpha: ti.template()):
+    """Alpha so far with one more fragment."""
     D, not_D = sigmoid(x)
     if ti.static(alpha == PROD):
         keep = ti.select(counts & (keep > LEAST_KEEP), keep * not_D, keep)
@@ -171,33 +220,92 @@ def blend(
         keep += ti.select(counts, D, 0.0)
     else:
         keep = ti.select(counts & (D > 0.5), 1.0, keep)
-    shows = counts & facing & (near <= depth) & (depth <= far)
+    return keep
+
+
+@ti.func
+def cover_adjoint(x, opacity_step, alpha: ti.template()):
+    """Gradient of x, from `opacity_adjoint`."""
+    D, not_D = sigmoid(x)
+    x_grad = 0.0
+    if ti.static(alpha == PROD):
+        x_grad = opacity_step * D
+    elif ti.static(alpha == SUM):
+        x_grad = opacity_step * D * not_D
+    return x_grad
+
+
+@ti.func
+def opacity_adjoint(opacity, opacity_grad, face_count: int, alpha: ti.template()):
+    """What the adjoints of a pixel's fragments share for their alpha."""
+    step = 0.0
+    if ti.static(alpha == PROD):
+        step = opacity_grad * (1.0 - opacity)  # dA/dx = (1 - A) D: no division, so nothing blows up as D nears 1
+    elif ti.static(alpha == SUM):
+        step = opacity_grad / face_count
+    return step
+
+
+@ti.func
+def shows_color(counts, facing, depth, near, far):
+    """Whether a fragment has a color, rather than only an alpha."""
+    return counts & facing & (near <= depth) & (depth <= far)
+
+
+@ti.func
+def weigh(total, front, f: int, x, shows, w, depth, per_softness, rgb: ti.template()):
+    """What the color so far and the new fragment's count from now on, and the sum of weights and front depth (hard: face and depth).
+
+    The softmax is kept relative to its front, and rescaled whenever the front moves nearer.
+    """
+    old, new = 1.0, 0.0
     if ti.static(rgb == SOFTMAX):
         behind = (depth - front) * per_softness  # depths, since their difference is exact where it matters
         shrink = exp(-ti.abs(behind))
         nearer = shows & (behind < 0.0)
+        D, _ = sigmoid(x)
         old = ti.select(nearer, shrink, 1.0)
         new = ti.select(shows, D * ti.select(nearer, 1.0, shrink), 0.0)
-        color = old * color + new * face_color
         total = old * total + new
         front = ti.select(nearer, depth, front)
     else:
         wins = shows & (triangle.smallest(w) > 0.0) & (depth < front)
-        color = ti.select(wins, face_color, color)
+        old, new = ti.select(wins, 0.0, 1.0), ti.select(wins, 1.0, 0.0)
         total = ti.select(wins, float(f), total)
         front = ti.select(wins, depth, front)
-    return color, keep, total, front
+    return old, new, total, front
 
 
 @ti.func
-def pixel_adjoint(pixel, pixel_grad, face_count: int, alpha: ti.template()):
-    """What the adjoints of a pixel's fragments share: gradient of its color, that times the color, and of its opacity."""
-    opacity_step = 0.0
-    if ti.static(alpha == PROD):
-        opacity_step = pixel_grad.w * (1.0 - pixel.w)  # dA/dx = (1 - A) D: no division, so nothing blows up as D nears 1
-    elif ti.static(alpha == SUM):
-        opacity_step = pixel_grad.w / face_count
-    return pixel_grad.xyz, pixel_grad.xyz.dot(pixel.xyz), opacity_step
+def share_of(total, front, f: int, x, shows, depth, per_softness, rgb: ti.template()):
+    """How much of the pixel's color the fragment is in the end."""
+    share = 0.0
+    if ti.static(rgb == SOFTMAX):
+        D, _ = sigmoid(x)
+        share = ti.select(shows, D * exp(triangle.least(front - depth, 0.0) * per_softness) / total, 0.0)
+    else:
+        share = ti.select(shows & (total == float(f)), 1.0, 0.0)
+    return share
+
+
+@ti.func
+def share_adjoint(x, pull, per_softness, rgb: ti.template()):
+    """Gradients of x and depth; `pull` is share (g - sum of shares times g) with g the gradient of the share."""
+    x_grad, depth_grad = 0.0, 0.0
+    if ti.static(rgb == SOFTMAX):
+        _, not_D = sigmoid(x)
+        x_grad, depth_grad = pull * not_D, -pull * per_softness
+    return x_grad, depth_grad
+
+
+@ti.func
+def blend(
+    color, keep, total, front, f: int, x, counts, facing, w, depth, face_color,
+    per_softness, near, far, rgb: ti.template(), alpha: ti.template(),
+):  # fmt: skip
+    """A pixel's color and other sums with one more fragment."""
+    old, new, total, front = weigh(total, front, f, x, shows_color(counts, facing, depth, near, far), w, depth, per_softness, rgb)
+    return old * color + new * face_color, cover(keep, x, counts, alpha), total, front
 
 
 @ti.func
@@ -205,21 +313,10 @@ def blend_adjoint(
     color_grad, color_pull, opacity_step, total, front, f: int, x, counts, facing, depth, face_color,
     per_softness, near, far, rgb: ti.template(), alpha: ti.template(),
 ):  # fmt: skip
-    """Gradients of the fragment's x, depth and color, from `pixel_adjoint` and the pixel's sum of weights and front."""
-    D, not_D = sigmoid(x)
-    x_grad, depth_grad, share = 0.0, 0.0, 0.0  # share: how much of the pixel's color the fragment is
-    if ti.static(alpha == PROD):
-        x_grad = opacity_step * D
-    elif ti.static(alpha == SUM):
-        x_grad = opacity_step * D * not_D
-    shows = counts & facing & (near <= depth) & (depth <= far)
-    if ti.static(rgb == SOFTMAX):
-        share = ti.select(shows, D * exp(triangle.least(front - depth, 0.0) * per_softness) / total, 0.0)
-        pull = share * (color_grad.dot(face_color) - color_pull)
-        x_grad += pull * not_D
-        depth_grad = -pull * per_softness
-    else:
-        share = ti.select(shows & (total == float(f)), 1.0, 0.0)
+    """Gradients of the fragment's x, depth and color; `color_pull` is the pixel's color times its gradient."""
+    share = share_of(total, front, f, x, shows_color(counts, facing, depth, near, far), depth, per_softness, rgb)
+    x_grad, depth_grad = share_adjoint(x, share * (color_grad.dot(face_color) - color_pull), per_softness, rgb)
+    x_grad += cover_adjoint(x, opacity_step, alpha)
     return ti.select(counts, x_grad, 0.0), depth_grad, share * color_grad
 
 

@@ -43,19 +43,19 @@ from .fragment import (
     BOTH,
     CLOCKWISE,
     COUNTERCLOCKWISE,
-    FAR_AWAY,
-    HARD,
-    PROD,
-    SOFTMAX,
-    SUM,
+    background_share,
     blend,
     blend_adjoint,
+    cleared,
     color_at,
     corner_colors,
+    face_inverses,
     faces_us,
     fragment_adjoint,
     logit,
-    pixel_adjoint,
+    mean,
+    opacity,
+    opacity_adjoint,
     surface,
     texel_index,
 )  # fmt: skip
@@ -172,40 +172,6 @@ def soft_rasterize(
 # --- Forward ----------------------------------------------------------------------------------------------------
 
 
-@ti.func
-def _inverses(v0, v1, v2, zero: float):
-    """What a face's fragments would divide by: squared edge lengths and depths, inverted.
-
-    `zero` is 0. LLVM cannot know, and so leaves x * inverse a product instead of making it a division again for each pixel.
-    """
-    inverses = triangle.inverse_squares(v0.xy, v1.xy, v2.xy) + zero
-    return inverses, 1.0 / vec3(v0.z, v1.z, v2.z) + zero
-
-
-@ti.func
-def _cleared(background, last, rgb: ti.template(), alpha: ti.template()):
-    """A pixel's sums before any face: color, alpha so far, sum of weights and front depth (hard: face and depth)."""
-    keep, total, front = 0.0, 1.0, last
-    if ti.static(alpha == PROD):
-        keep = 1.0
-    if ti.static(rgb == HARD):
-        total, front = -1.0, FAR_AWAY
-    return background, keep, total, front
-
-
-@ti.func
-def _finished(color, keep, total, face_count: int, rgb: ti.template(), alpha: ti.template()):
-    """RGBA of a pixel that has met all its faces."""
-    opacity = keep
-    if ti.static(alpha == PROD):
-        opacity = 1.0 - keep
-    elif ti.static(alpha == SUM):
-        opacity = keep / face_count
-    if ti.static(rgb == SOFTMAX):
-        color /= total
-    return vec4(color, opacity)
-
-
 @ti.kernel
 def _tile_kernel(
     screen: Points, faces: Faces, colors: Texels, background: Vectors, boxes: Boxes, pair_faces: Ints, tile_offsets: Ints, members: Ints,
@@ -222,12 +188,13 @@ def _tile_kernel(
             red, green, blue = _tile_array(), _tile_array(), _tile_array()
             keeps, totals, fronts = _tile_array(), _tile_array(), _tile_array()
             for t in range(TILE_HEIGHT * TILE_WIDTH):
-                color, keeps[t], totals[t], fronts[t] = _cleared(item(background, b), last, rgb, alpha)
+                keeps[t], totals[t], fronts[t] = cleared(last, rgb, alpha)
+                color = item(background, b)
                 red[t], green[t], blue[t] = color.x, color.y, color.z
             for n in range(tile_offsets[k], tile_offsets[k + 1]):
                 box, f = boxes[pair_faces[members[n]]], pair_faces[members[n]] % faces.shape[0]
                 v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
-                inverses, inverse_z = _inverses(v0, v1, v2, zero)
+                inverses, inverse_z = face_inverses(v0, v1, v2, zero)
                 c0, c1, c2 = corner_colors(colors, faces, b, f)
                 facing = faces_us(v0.xy, v1.xy, v2.xy, sides)
                 first, last_column = ti.max(box[2], left), ti.min(box[3], left + TILE_WIDTH)
@@ -251,7 +218,7 @@ def _tile_kernel(
             for i in range(top, ti.min(top + TILE_HEIGHT, height)):
                 for j in range(left, ti.min(left + TILE_WIDTH, width)):
                     t = (i - top) * TILE_WIDTH + j - left
-                    image[b, i, j] = _finished(vec3(red[t], green[t], blue[t]), keeps[t], totals[t], faces.shape[0], rgb, alpha)
+                    image[b, i, j] = vec4(mean(vec3(red[t], green[t], blue[t]), totals[t], rgb), opacity(keeps[t], faces.shape[0], alpha))
                     stats[b, i, j] = vec2(totals[t], fronts[t])
 
 
@@ -276,13 +243,13 @@ def _pixel_kernel(
         i, j = k // columns % rows * GPU_TILE + local // GPU_TILE, k % columns * GPU_TILE + local % GPU_TILE
         if i < image.shape[1] and j < image.shape[2]:
             p = pixel_center(i, j, image.shape[1], image.shape[2], half)
-            color, keep, total, front = _cleared(item(background, b), last, rgb, alpha)
+            color, (keep, total, front) = item(background, b), cleared(last, rgb, alpha)
             for n in range(tile_offsets[k], tile_offsets[k + 1]):
                 box = boxes[pair_faces[members[n]]]
                 if box[0] <= i and i < box[1] and box[2] <= j and j < box[3]:
                     f = pair_faces[members[n]] % faces.shape[0]
                     v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
-                    inverses, inverse_z = _inverses(v0, v1, v2, zero)
+                    inverses, inverse_z = face_inverses(v0, v1, v2, zero)
                     w = triangle.barycentrics(p, v0.xy, v1.xy, v2.xy)
                     x, _offset, _nearest = logit(p, v0.xy, v1.xy, v2.xy, inverses, w, per_sigma, distance)
                     if x > least_logit:
@@ -292,7 +259,7 @@ def _pixel_kernel(
                             color, keep, total, front, f, x, x > least_logit, faces_us(v0.xy, v1.xy, v2.xy, sides), w, depth,
                             color_at(colors, b, f, c0, c1, c2, weights), per_softness, near, far, rgb, alpha,
                         )  # fmt: skip
-            image[b, i, j] = _finished(color, keep, total, faces.shape[0], rgb, alpha)
+            image[b, i, j] = vec4(mean(color, total, rgb), opacity(keep, faces.shape[0], alpha))
             stats[b, i, j] = vec2(total, front)
 
 
@@ -330,13 +297,14 @@ def _tile_adjoint_kernel(
             for i in range(top, ti.min(top + TILE_HEIGHT, height)):
                 for j in range(left, ti.min(left + TILE_WIDTH, width)):
                     t = (i - top) * TILE_WIDTH + j - left
-                    color_grad, color_pulls[t], opacity_steps[t] = pixel_adjoint(image[b, i, j], image_grad[b, i, j], faces.shape[0], alpha)
-                    red_grad[t], green_grad[t], blue_grad[t] = color_grad.x, color_grad.y, color_grad.z
+                    pixel, grad = image[b, i, j], image_grad[b, i, j]
+                    red_grad[t], green_grad[t], blue_grad[t] = grad.x, grad.y, grad.z
+                    color_pulls[t], opacity_steps[t] = grad.xyz.dot(pixel.xyz), opacity_adjoint(pixel.w, grad.w, faces.shape[0], alpha)
                     totals[t], fronts[t] = stats[b, i, j].x, stats[b, i, j].y
             for n in range(tile_offsets[k], tile_offsets[k + 1]):
                 box, f = boxes[pair_faces[members[n]]], pair_faces[members[n]] % faces.shape[0]
                 v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
-                inverses, inverse_z = _inverses(v0, v1, v2, zero)
+                inverses, inverse_z = face_inverses(v0, v1, v2, zero)
                 c0, c1, c2 = corner_colors(colors, faces, b, f)
                 facing = faces_us(v0.xy, v1.xy, v2.xy, sides)
                 first, last_column = ti.max(box[2], left), ti.min(box[3], left + TILE_WIDTH)
@@ -424,7 +392,7 @@ def _pair_adjoint_kernel(
                     b, f = pair_faces[n] // faces.shape[0], pair_faces[n] % faces.shape[0]
                     top, left = pair_tiles[n] // columns % rows * tile_height, pair_tiles[n] % columns * tile_width
                     v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
-                    inverses, inverse_z = _inverses(v0, v1, v2, zero)
+                    inverses, inverse_z = face_inverses(v0, v1, v2, zero)
                     c0, c1, c2 = corner_colors(colors, faces, b, f)
                     facing = faces_us(v0.xy, v1.xy, v2.xy, sides)
                     box = boxes[pair_faces[n]]
@@ -437,9 +405,10 @@ def _pair_adjoint_kernel(
                             x, offset, nearest = logit(p, v0.xy, v1.xy, v2.xy, inverses, w, per_sigma, distance)
                             if x > least_logit:
                                 depth, weights = surface(w, inverse_z, perspective_correct)
-                                color_grad, color_pull, opacity_step = pixel_adjoint(image[b, i, j], image_grad[b, i, j], faces.shape[0], alpha)
+                                pixel, grad = image[b, i, j], image_grad[b, i, j]
+                                opacity_step = opacity_adjoint(pixel.w, grad.w, faces.shape[0], alpha)
                                 x_grad, depth_grad, face_color_grad = blend_adjoint(
-                                    color_grad, color_pull, opacity_step, stats[b, i, j].x, stats[b, i, j].y,
+                                    grad.xyz, grad.xyz.dot(pixel.xyz), opacity_step, stats[b, i, j].x, stats[b, i, j].y,
                                     f, x, x > least_logit, facing, depth, color_at(colors, b, f, c0, c1, c2, weights),
                                     per_softness, near, far, rgb, alpha,
                                 )  # fmt: skip
@@ -466,12 +435,7 @@ def _background_kernel(stats: Stats, image_grad: Image, sums: Points, per_softne
         b, i = k // sums.shape[1], k % sums.shape[1]
         total = vec3(0.0)
         for j in range(image_grad.shape[2]):
-            share = 0.0
-            if ti.static(rgb == SOFTMAX):
-                share = ti.exp((stats[b, i, j].y - last) * per_softness) / stats[b, i, j].x
-            elif stats[b, i, j].x < 0.0:
-                share = 1.0
-            total += share * image_grad[b, i, j].xyz
+            total += background_share(stats[b, i, j].x, stats[b, i, j].y, last, per_softness, rgb) * image_grad[b, i, j].xyz
         sums[b, i] = total
 
 
