@@ -2,7 +2,7 @@
 
 import taichi as ti
 
-from ..arrays import Array, Ints
+from ..arrays import Array, Ints, Points, Vectors
 from ..mesh import corner_incidence
 
 Contributions = ti.types.ndarray(ndim=2, needs_grad=False)  # (pairs, 3): a number or vector per corner of a pair's face
@@ -47,3 +47,19 @@ def _gather_kernel(
         first_out[view, v] += first_sum
         if ti.static(both):
             second_out[view, v] += second_sum
+
+
+def add_rows(sums: Array, out: Array) -> None:
+    """Add per-row sums (B, H) of vec3 to `out`, () or (B,), in the order of rows and views."""
+    _add_rows_kernel(sums, out)
+
+
+@ti.kernel
+def _add_rows_kernel(sums: Points, out: Vectors):
+    ti.loop_config(serialize=True)
+    for k in range(sums.shape[0] * sums.shape[1]):
+        b = k // sums.shape[1]
+        if ti.static(len(out.shape) == 0):
+            out[None] += sums[b, k % sums.shape[1]]
+        else:
+            out[b % out.shape[0]] += sums[b, k % sums.shape[1]]

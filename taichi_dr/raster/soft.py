@@ -59,7 +59,7 @@ from .fragment import (
     surface,
     texel_index,
 )  # fmt: skip
-from .gather import gather_corners
+from .gather import add_rows, gather_corners
 from .settings import Settings, checked_settings
 from .tiles import Boxes, TileLists, corners, pixel_center, tile_lists
 
@@ -243,7 +243,8 @@ def _pixel_kernel(
         i, j = k // columns % rows * GPU_TILE + local // GPU_TILE, k % columns * GPU_TILE + local % GPU_TILE
         if i < image.shape[1] and j < image.shape[2]:
             p = pixel_center(i, j, image.shape[1], image.shape[2], half)
-            color, (keep, total, front) = item(background, b), cleared(last, rgb, alpha)
+            keep, total, front = cleared(last, rgb, alpha)
+            color = item(background, b)
             for n in range(tile_offsets[k], tile_offsets[k + 1]):
                 box = boxes[pair_faces[members[n]]]
                 if box[0] <= i and i < box[1] and box[2] <= j and j < box[3]:
@@ -439,17 +440,6 @@ def _background_kernel(stats: Stats, image_grad: Image, sums: Points, per_softne
         sums[b, i] = total
 
 
-@ti.kernel
-def _add_rows_kernel(sums: Points, out: Vectors):
-    ti.loop_config(serialize=True)
-    for k in range(sums.shape[0] * sums.shape[1]):
-        b = k // sums.shape[1]
-        if ti.static(len(out.shape) == 0):
-            out[None] += sums[b, k % sums.shape[1]]
-        else:
-            out[b % out.shape[0]] += sums[b, k % sums.shape[1]]
-
-
 @_soft_rasterize.adjoint
 def _soft_rasterize_adjoint(
     screen: Array, faces: Array, colors: Array, background: Array, tiles: TileLists, settings: Settings, stats: Array, image: Array
@@ -478,4 +468,4 @@ def _soft_rasterize_adjoint(
     if background.grad is not None:
         rows = empty(vec3, (batch, height))
         _background_kernel(stats, image.grad, rows, s.per_softness, s.last, s.rgb)
-        _add_rows_kernel(rows, background.grad)
+        add_rows(rows, background.grad)

@@ -1,0 +1,153 @@
+"""From fragments to pixels: I = sum_j s_j C_j + s_b C_b."""
+
+from collections.abc import Sequence
+
+import taichi as ti
+
+from ..arrays import Array, Ints, Vectors, constant, empty, expect, item, split, vec3, vec4, work_item
+from ..tape import operator
+from .fragments import Fragments, Pixels, Shares
+from .gather import add_rows
+from .interpolate import ELEMENTS, Values, inner
+
+Picture = ti.types.ndarray(ndim=3, needs_grad=False)  # (B, H, W), numbers or vectors
+
+
+def composite(values: Array, fragments: Fragments) -> Array:
+    """Sum what the fragments show to pixels, over nothing.
+
+        I = sum_j s_j a_j
+
+    Args:
+        values: (1, N) of numbers, vec2, vec3 or vec4.
+        fragments: of `soft_fragments`.
+
+    Returns:
+        (B, H, W), elements as of `values`.
+
+    Differentiable in `values` and in the shares of the fragments.
+
+    Raises:
+        ValueError: values that are not one per fragment.
+    """
+    components = values.element_shape[0] if values.element_shape else 1
+    if tuple(values.shape) != tuple(fragments.shares.shape) or components not in ELEMENTS:
+        raise ValueError(f"values: expected (1, N) of numbers or vectors, {tuple(fragments.shares.shape)}, got {tuple(values.shape)}")
+    out = empty(ELEMENTS[components], fragments.size, needs_grad=True)
+    _composite(values, fragments.shares, fragments, out)
+    return out
+
+
+def composite_over(colors: Array, fragments: Fragments, background: Sequence[float] | Array = (0.0, 0.0, 0.0)) -> Array:
+    """The RGBA image of fragments with colors, over a background.
+
+        RGB = sum_j s_j C_j + s_b C_b,   A as of the rasterizer
+
+    Args:
+        colors: (1, N) of vec3.
+        fragments: of `soft_fragments`.
+        background: three numbers, or an array of vec3, () or (B,).
+
+    Returns:
+        (B, H, W) of vec4.
+
+    Differentiable in `colors`, `background`, and in shares and alpha of the fragments.
+
+    Raises:
+        ValueError: wrong shapes.
+    """
+    if not isinstance(background, ti.Ndarray):
+        background = constant(tuple(float(x) for x in background))
+    expect("background", background, 3, (0, 1), "three numbers, or () or (B,) of vec3")
+    front = composite(colors, fragments)
+    image = empty(vec4, fragments.size, needs_grad=True)
+    _over(front, background, fragments.background, fragments.alpha, image)
+    return image
+
+
+@ti.kernel
+def _composite_kernel(
+    values: Values, shares: Shares, tile_offsets: Ints, members: Ints, offsets: Ints, pixels: Ints, out: Picture,
+    steps: int, pad: int, threads: int, rows: int, columns: int, tile_height: int, tile_width: int,
+):  # fmt: skip
+    """A thread takes a tile, so nobody else adds to its pixels."""
+    for q in range(steps):
+        k = work_item(q, pad, threads, out.shape[0] * rows * columns)
+        if k >= 0:
+            height, width = out.shape[1], out.shape[2]
+            b, top, left = k // (rows * columns), k // columns % rows * tile_height, k % columns * tile_width
+            for i in range(top, ti.min(top + tile_height, height)):
+                for j in range(left, ti.min(left + tile_width, width)):
+                    out[b, i, j] = ti.zero(out[b, i, j])
+            for n in range(tile_offsets[k], tile_offsets[k + 1]):
+                for m in range(offsets[members[n]], offsets[members[n] + 1]):
+                    if pixels[m] >= 0:
+                        i, j = pixels[m] // width % height, pixels[m] % width
+                        out[b, i, j] = out[b, i, j] + shares[0, m] * values[0, m]
+
+
+@operator
+def _composite(values: Array, shares: Array, fragments: Fragments, out: Array) -> None:
+    t, f = fragments.tiles, fragments
+    _composite_kernel(
+        values, shares, t.tile_offsets, t.members, f.offsets, f.pixels, out, *split(f.size[0] * t.rows * t.columns), t.rows, t.columns, *t.tile
+    )  # fmt: skip
+
+
+@ti.kernel
+def _composite_adjoint_kernel(
+    values: Values, shares: Shares, pixels: Ints, values_grad: Values, shares_grad: Shares, out_grad: Picture, components: ti.template()
+):  # fmt: skip
+    for m in range(shares.shape[1]):
+        if pixels[m] >= 0:
+            width, height = out_grad.shape[2], out_grad.shape[1]
+            grad = out_grad[pixels[m] // (width * height), pixels[m] // width % height, pixels[m] % width]
+            values_grad[0, m] += shares[0, m] * grad
+            shares_grad[0, m] += inner(values[0, m], grad, components)
+
+
+@_composite.adjoint
+def _composite_adjoint(values: Array, shares: Array, fragments: Fragments, out: Array) -> None:
+    components = values.element_shape[0] if values.element_shape else 1
+    _composite_adjoint_kernel(values, shares, fragments.pixels, values.grad, shares.grad, out.grad, components)
+
+
+@ti.kernel
+def _over_kernel(front: Picture, background: Vectors, shares: Pixels, alpha: Pixels, image: Picture):
+    for b, i, j in ti.ndrange(image.shape[0], image.shape[1], image.shape[2]):
+        image[b, i, j] = vec4(front[b, i, j] + shares[b, i, j] * item(background, b), alpha[b, i, j])
+
+
+@operator
+def _over(front: Array, background: Array, shares: Array, alpha: Array, image: Array) -> None:
+    _over_kernel(front, background, shares, alpha, image)
+
+
+@ti.kernel
+def _over_adjoint_kernel(
+    front_grad: Picture, background: Vectors, shares_grad: Pixels, alpha_grad: Pixels, image_grad: Picture
+):  # fmt: skip
+    for b, i, j in ti.ndrange(image_grad.shape[0], image_grad.shape[1], image_grad.shape[2]):
+        grad = image_grad[b, i, j]
+        front_grad[b, i, j] += grad.xyz
+        shares_grad[b, i, j] += item(background, b).dot(grad.xyz)
+        alpha_grad[b, i, j] += grad.w
+
+
+@ti.kernel
+def _background_rows_kernel(shares: Pixels, image_grad: Picture, sums: Values):
+    for k in range(sums.shape[0] * sums.shape[1]):
+        b, i = k // sums.shape[1], k % sums.shape[1]
+        total = vec3(0.0)
+        for j in range(image_grad.shape[2]):
+            total += shares[b, i, j] * image_grad[b, i, j].xyz
+        sums[b, i] = total
+
+
+@_over.adjoint
+def _over_adjoint(front: Array, background: Array, shares: Array, alpha: Array, image: Array) -> None:
+    _over_adjoint_kernel(front.grad, background, shares.grad, alpha.grad, image.grad)
+    if background.grad is not None:
+        rows = empty(vec3, image.shape[:2])
+        _background_rows_kernel(shares, image.grad, rows)
+        add_rows(rows, background.grad)
