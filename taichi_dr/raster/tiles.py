@@ -200,6 +200,35 @@ def _fill_kernel(
         members[ti.atomic_add(cursors[pair_tiles[n]], 1)] = n
 
 
+def lists_by_key(keys: Array, groups: int) -> tuple[Array, Array]:
+    """The indices of `keys`, (N,), sorted by key: those with key k are members[offsets[k]:offsets[k + 1]], ascending.
+
+    Keys run from 0 to `groups`; the last, `groups` itself, is for what belongs nowhere.
+    """
+    count = keys.shape[0]
+    offsets, cursors, members = empty(int, groups + 2), empty(int, groups + 1), empty(int, capacity(count))
+    block, blocks = _blocks(groups + 1)
+    with unrecorded():
+        _group_kernel(keys, offsets, cursors, members, empty(int, blocks), empty(float, 1), groups + 1, block, blocks)
+        return offsets, _sorted_lists(offsets, members, groups, offsets[groups])
+
+
+@ti.kernel
+def _group_kernel(
+    keys: Ints, offsets: Ints, cursors: Ints, members: Ints, sums: Ints, size: ti.types.ndarray(dtype=float, ndim=1),
+    groups: int, block: int, blocks: int,
+):  # fmt: skip
+    for k in range(groups):
+        offsets[k] = 0
+    for n in range(keys.shape[0]):
+        ti.atomic_add(offsets[keys[n]], 1)
+    prefix_sum(offsets, groups, block, blocks, sums, size)
+    for k in range(groups):
+        cursors[k] = offsets[k]
+    for n in range(keys.shape[0]):
+        members[ti.atomic_add(cursors[keys[n]], 1)] = n
+
+
 def _sorted_lists(offsets: Array, members: Array, lists: int, total: int) -> Array:
     """Each list in ascending order: a merge sort in which every element finds its own rank, in runs of 64, 128, 256 ..."""
     owners, longest = empty(int, capacity(total)), empty(int, 1)
