@@ -19,6 +19,7 @@ from .arrays import write as write
 from .camera import Camera as Camera
 from .camera import project as project
 from .gradcheck import gradcheck as gradcheck
+from .inpaint import fill_unseen as fill_unseen
 from .lights import AmbientLight as AmbientLight
 from .lights import DirectionalLight as DirectionalLight
 from .lights import PointLight as PointLight

@@ -1,4 +1,4 @@
-"""Triangle meshes: vertices, faces, colors; which faces, edges and vertices touch each other."""
+"""Triangle meshes: vertices, faces, colors or texture; which faces, edges and vertices touch each other."""
 
 import os
 import weakref
@@ -17,34 +17,83 @@ GREY = 0.5  # color of a mesh that has none
 class Mesh:
     """A triangle mesh with colors; a batch of meshes if `vertices` has several, all with the same faces.
 
+    Texture coordinates, stated here once: uv (0, 0) is the top left corner of the texture, u goes right and v DOWN, as in glTF.
+    Of an H x W texture, texel (row i, column j) has its center at
+
+        u = (j + 1/2) / W,   v = (i + 1/2) / H.
+
+    Faces and uv faces are apart, so that a seam splits texture coordinates and never vertices.
+
     Args:
         vertices: positions in world space, (V, 3) or (B, V, 3) numbers, or a Taichi array (B, V) of vec3.
         faces: vertex indices, counter-clockwise seen from outside, (F, 3) numbers or (F,) of ivec3.
         colors: RGB per vertex, (V, 3) or (B, V, 3) numbers, or (B, V) of vec3; grey where left out.
         texels: RGB per texel, (F, R, R, 3) numbers or (F, R, R) of vec3, instead of `colors`; texel layout as in SoftRas.
+        uv: texture coordinates, (T, 2) or (B, T, 2) numbers, or (B, T) of vec2.
+        uv_faces: indices of `uv` at the corners of each face, (F, 3) numbers or (F,) of ivec3; `faces` where left out, if T = V.
+        texture: RGB image that `uv` looks up, (H, W, 3) or (B, H, W, 3) numbers, or (B, H, W) of vec3, instead of `colors`.
+        objects: which object each face belongs to, (F,) whole numbers from 0; 0 where left out.
 
-    Taichi arrays are taken as they are, so that a mesh can share its arrays with an optimizer. `vertices`, `colors`
-    and `texels` carry gradients and may be changed in place or replaced; `faces` may not be changed in place.
+    Taichi arrays are taken as they are, so that a mesh can share its arrays with an optimizer. `vertices`, `colors`,
+    `texels`, `uv` and `texture` carry gradients and may be changed in place or replaced; `faces` and `uv_faces` may not
+    be changed in place.
 
     Raises:
-        ValueError: wrong shapes or types, no vertices or faces, a face index out of range, colors and texels at once.
+        ValueError: wrong shapes or types, no vertices or faces, an index out of range, two of colors, texels and texture
+            at once, a texture without uv.
     """
 
-    def __init__(self, vertices: Any, faces: Any, colors: Any = None, texels: Any = None) -> None:
+    def __init__(
+        self,
+        vertices: Any,
+        faces: Any,
+        colors: Any = None,
+        texels: Any = None,
+        *,
+        uv: Any = None,
+        uv_faces: Any = None,
+        texture: Any = None,
+        objects: Any = None,
+    ) -> None:
         runtime.ensure_started()
-        if colors is not None and texels is not None:
-            raise ValueError("colors and texels: expected one of the two, got both; leave one out")
+        given = [name for name, x in (("colors", colors), ("texels", texels), ("texture", texture)) if x is not None]
+        if len(given) > 1:
+            counted, all_of, rest = ("two", "both", "one") if len(given) == 2 else ("three", "all", "two")
+            raise ValueError(f"{' and '.join(given)}: expected one of the {counted}, got {all_of}; leave {rest} out")
         self.vertices = _batched("vertices", vertices)
-        self.faces = _face_array(faces, self.vertices.shape[1])
-        self.colored = colors is not None or texels is not None
+        self.faces = _face_array("faces", faces, self.vertices.shape[1])
+        self.colored = bool(given)
         self.texels: Array | None = None if texels is None else _texel_array(texels, self.faces.shape[0])
+        self.uv, self.uv_faces = self._coordinates(uv, uv_faces)
+        self.texture: Array | None = None if texture is None else _texture_array(texture)
+        if self.texture is not None and self.uv is None:
+            raise ValueError("texture: expected uv with it, got none; give uv, (T, 2), and uv_faces, (F, 3)")
         self.colors: Array | None = None
-        if texels is None:
+        if texels is None and texture is None:
             grey = np.full((1, self.vertices.shape[1], 3), GREY)
             self.colors = _batched("colors", grey if colors is None else colors)
             if self.colors.shape[1] != self.vertices.shape[1]:
                 raise ValueError(f"colors: expected one per vertex, {self.vertices.shape[1]}, got {self.colors.shape[1]}")
-            batch_size(vertices=self.vertices.shape[0], colors=self.colors.shape[0])
+        batched = {"vertices": self.vertices, "colors": self.colors, "uv": self.uv, "texture": self.texture}
+        batch_size(**{name: x.shape[0] for name, x in batched.items() if x is not None})
+        self.objects = _object_array(objects, self.faces.shape[0])
+
+    def _coordinates(self, uv: Any, uv_faces: Any) -> tuple[Array | None, Array | None]:
+        if uv is None:
+            if uv_faces is not None:
+                raise ValueError("uv_faces: expected uv with it, got none; give uv, (T, 2), or leave uv_faces out")
+            return None, None
+        uv = _batched("uv", uv, 2, "T")
+        if uv_faces is None:
+            if uv.shape[1] != self.vertices.shape[1]:
+                raise ValueError(
+                    f"uv: expected one per vertex, {self.vertices.shape[1]}, where there are no uv_faces, got {uv.shape[1]}; give uv_faces, (F, 3)"
+                )
+            return uv, self.faces
+        uv_faces = _face_array("uv_faces", uv_faces, uv.shape[1])
+        if uv_faces.shape[0] != self.faces.shape[0]:
+            raise ValueError(f"uv_faces: expected one per face, {self.faces.shape[0]}, got {uv_faces.shape[0]}")
+        return uv, uv_faces
 
     @staticmethod
     def load(path: str | os.PathLike, texture: str | None = "surface", texture_resolution: int = 5) -> "Mesh":
@@ -53,35 +102,53 @@ class Mesh:
         Args:
             path: the file.
             texture: what becomes of an OBJ's materials: "surface" bakes them to R x R texels per face, "vertex" to
-                colors per vertex, None leaves them out.
+                colors per vertex, None leaves them out. "uv" keeps texture coordinates and image, of GLB files too; several
+                materials are packed into one image (`io.read` tells how).
             texture_resolution: R.
 
         Raises:
             FileNotFoundError, ValueError: no such file; a malformed one, with the line.
         """
         data = io.read(path, texture, texture_resolution)
-        return Mesh(data.vertices, data.faces, data.colors if data.texels is None else None, data.texels)
+        colors = data.colors if data.texels is None and data.texture is None else None
+        return Mesh(data.vertices, data.faces, colors, data.texels, uv=data.uv, uv_faces=data.uv_faces, texture=data.texture, objects=data.objects)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the mesh to an OBJ, PLY, OFF, STL or GLB file.
 
-        An OBJ keeps vertex colors, or gets its texels as a PNG and an MTL beside it. PLY and GLB keep vertex colors, texels
-        averaged to them. OFF and STL have no colors.
+        An OBJ keeps vertex colors, uv and objects, or gets its texture or texels as a PNG and an MTL beside it. A GLB keeps
+        the texture and its uv, vertices split at the seams; texels become vertex colors. PLY keeps vertex colors, with
+        texels or a texture averaged to them. OFF and STL have no colors. Textures are written in 8 bits, clipped to
+        [0, 1], without gamma change.
 
         Raises:
             ValueError: a batch of several meshes, or values that are not finite.
             OSError: the file cannot be written.
         """
-        if self.vertices.shape[0] != 1:
-            raise ValueError(f"mesh: expected one mesh, got a batch of {self.vertices.shape[0]}; save them one by one")
+        batches = [x.shape[0] for x in (self.vertices, self.colors, self.uv, self.texture) if x is not None]
+        if max(batches) != 1:
+            raise ValueError(f"mesh: expected one mesh, got a batch of {max(batches)}; save them one by one")
         vertices, faces, suffix = read(self.vertices)[0], read(self.faces), Path(path).suffix.lower()
-        texels = None if self.texels is None else read(self.texels)
         colors = read(self.colors)[0] if self.colors is not None and self.colored else None
+        texels = None if self.texels is None else read(self.texels)
+        uv = None if self.uv is None else read(self.uv)[0]
+        uv_faces = None if self.uv_faces is None else read(self.uv_faces)
+        texture = None if self.texture is None else read(self.texture)[0]
+        objects = read(self.objects)
+        if uv is not None and not np.isfinite(uv).all():
+            raise ValueError("uv: expected finite numbers, got NaN or infinity; the mesh cannot be saved with them")
         if suffix in (".off", ".stl"):
-            colors = texels = None
+            colors = texels = texture = None
         elif suffix != ".obj" and texels is not None:
-            colors, texels = _vertex_means(texels, faces, len(vertices)), None
-        io.write(path, vertices, faces, colors, texels)
+            last = texels.shape[1] - 1  # the texels nearest to the corners
+            colors, texels = _vertex_means(np.stack([texels[:, 0, last], texels[:, last, 0], texels[:, 0, 0]], axis=1), faces, len(vertices)), None
+        elif suffix == ".ply" and texture is not None:
+            colors, texture = _vertex_means(io.sample_image(texture, io.flipped(uv))[uv_faces], faces, len(vertices)), None
+        if suffix not in (".obj", ".glb"):
+            uv = uv_faces = None
+        if suffix != ".obj":
+            objects = None
+        io.write(path, vertices, faces, colors, texels, uv, uv_faces, texture, objects)
 
     def normalized(self) -> "Mesh":
         """The mesh moved and scaled so that its bounding box has its center at the origin and its longest side is 2."""
@@ -93,27 +160,30 @@ class Mesh:
         return copy
 
 
-def _batched(name: str, values: Any) -> Array:
-    """(B, V) of vec3 from (V, 3) or (B, V, 3) numbers, or from such an array."""
+def _batched(name: str, values: Any, components: int = 3, count: str = "V") -> Array:
+    """(B, V) of vec3 from (V, 3) or (B, V, 3) numbers, or from such an array; or of other components and another letter."""
     if not isinstance(values, ti.Ndarray):
         numbers = np.asarray(values, dtype=np.float64)
-        if numbers.ndim not in (2, 3) or numbers.shape[-1] != 3 or 0 in numbers.shape:
-            raise ValueError(f"{name}: expected numbers of shape (V, 3) or (B, V, 3), at least one, got shape {numbers.shape}")
+        if numbers.ndim not in (2, 3) or numbers.shape[-1] != components or 0 in numbers.shape:
+            shapes = f"({count}, {components}) or (B, {count}, {components})"
+            raise ValueError(f"{name}: expected numbers of shape {shapes}, at least one, got shape {numbers.shape}")
         values = array(numbers if numbers.ndim == 3 else numbers[None])
-    expect(name, values, 3, 2, "(B, V) of vec3")
+    expect(name, values, components, 2, f"(B, {count}) of vec{components}")
     return values
 
 
-def _face_array(values: Any, vertex_count: int) -> Array:
+def _face_array(name: str, values: Any, count: int) -> Array:
     numbers = read(values) if isinstance(values, ti.Ndarray) else np.asarray(values)
     if numbers.ndim != 2 or numbers.shape[1] != 3 or len(numbers) == 0 or numbers.dtype.kind not in "iu":
-        raise ValueError(f"faces: expected whole numbers of shape (F, 3), at least one face, got shape {numbers.shape} of {numbers.dtype}")
-    bad = np.flatnonzero((numbers < 0).any(axis=1) | (numbers >= vertex_count).any(axis=1))
-    if bad.size:
-        raise ValueError(
-            f"faces: expected indices from 0 to {vertex_count - 1}, got {numbers[bad[0]].tolist()} in face {bad[0]}; fix or drop that face"
-        )
+        raise ValueError(f"{name}: expected whole numbers of shape (F, 3), at least one face, got shape {numbers.shape} of {numbers.dtype}")
+    _check_indices(name, numbers, count)
     return values if isinstance(values, ti.Ndarray) else array(numbers, np.int32)
+
+
+def _check_indices(name: str, indices: np.ndarray, count: int) -> None:
+    bad = np.flatnonzero((indices < 0).any(axis=1) | (indices >= count).any(axis=1))
+    if bad.size:
+        raise ValueError(f"{name}: expected indices from 0 to {count - 1}, got {indices[bad[0]].tolist()} in face {bad[0]}; fix or drop that face")
 
 
 def _texel_array(values: Any, face_count: int) -> Array:
@@ -128,10 +198,31 @@ def _texel_array(values: Any, face_count: int) -> Array:
     return values
 
 
-def _vertex_means(texels: np.ndarray, faces: np.ndarray, vertex_count: int) -> np.ndarray:
-    """Per vertex, the mean over its faces of the texel nearest to it."""
-    last = texels.shape[1] - 1
-    at_corners = np.stack([texels[:, 0, last], texels[:, last, 0], texels[:, 0, 0]], axis=1)
+def _texture_array(values: Any) -> Array:
+    """(B, H, W) of vec3 from (H, W, 3) or (B, H, W, 3) numbers, or from such an array."""
+    if not isinstance(values, ti.Ndarray):
+        numbers = np.asarray(values)
+        if numbers.dtype.kind != "f":  # 8-bit values as an image reader gives them would come out as 255 times white
+            raise ValueError(f"texture: expected floats from 0 to 1, got {numbers.dtype}; divide an 8-bit image by 255")
+        if numbers.ndim not in (3, 4) or numbers.shape[-1] != 3 or 0 in numbers.shape:
+            raise ValueError(f"texture: expected numbers of shape (H, W, 3) or (B, H, W, 3), at least one texel, got shape {numbers.shape}")
+        values = array(numbers if numbers.ndim == 4 else numbers[None])
+    expect("texture", values, 3, 3, "(B, H, W) of vec3")
+    return values
+
+
+def _object_array(values: Any, face_count: int) -> Array:
+    if values is None:
+        return _numbers(np.zeros(face_count, np.int32))
+    numbers = read(values) if isinstance(values, ti.Ndarray) else np.asarray(values)
+    if numbers.shape != (face_count,) or numbers.dtype.kind not in "iu" or numbers.min() < 0 or numbers.max() >= 2**31:
+        raise ValueError(f"objects: expected a whole number from 0 for each of {face_count} faces, got shape {numbers.shape} of {numbers.dtype}")
+    # A short list that went through dr.array is one vector; kernels want numbers.
+    return values if isinstance(values, ti.Ndarray) and not values.element_shape else _numbers(numbers)
+
+
+def _vertex_means(at_corners: np.ndarray, faces: np.ndarray, vertex_count: int) -> np.ndarray:
+    """Per vertex, the mean of (F, 3, 3) colors over its corners."""
     sums, counts = np.zeros((vertex_count, 3)), np.zeros((vertex_count, 1))
     np.add.at(sums, faces, at_corners)
     np.add.at(counts, faces, 1)
@@ -161,10 +252,12 @@ _corners: "weakref.WeakKeyDictionary[Array, dict[int, Incidence]]" = weakref.Wea
 
 
 def corner_incidence(faces: Array, vertex_count: int) -> Incidence:
-    """The incidence of a face array, computed once per array."""
+    """The incidence of a face or uv face array, computed once per array. Raises a ValueError for an index out of range."""
     known = _corners.setdefault(faces, {})
     if vertex_count not in known:
-        known[vertex_count] = incidence(read(faces), vertex_count)
+        indices = read(faces)
+        _check_indices("faces", indices, vertex_count)
+        known[vertex_count] = incidence(indices, vertex_count)
     return known[vertex_count]
 
 
@@ -217,12 +310,7 @@ def _topology(build: Any, faces: Array, vertex_count: int) -> Any:
     known = _topologies.setdefault(faces, {})
     if (build, vertex_count) not in known:
         indices = read(faces)
-        bad = np.flatnonzero((indices < 0).any(axis=1) | (indices >= vertex_count).any(axis=1))
-        if bad.size:
-            first = bad[0]
-            raise ValueError(
-                f"faces: expected indices from 0 to {vertex_count - 1}, got {indices[first].tolist()} in face {first}; fix or drop that face"
-            )
+        _check_indices("faces", indices, vertex_count)
         known[build, vertex_count] = build(indices, vertex_count)
     return known[build, vertex_count]
 

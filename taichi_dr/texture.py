@@ -71,58 +71,90 @@ def _overlap(i: int, k: int, source: int, target: int):
     return float(ti.min((i + 1) * source, (k + 1) * target) - ti.max(i * source, k * target)) / source
 
 
-@ti.kernel
-def _first_level_kernel(texture: Textures, mips: Points, height: int, width: int):
-    for n in range(mips.shape[0] * height * width):
-        row, i, j = n // (height * width), n // width % height, n % width
-        total = vec3(0.0)
-        for k in range(i * texture.shape[1] // height, ((i + 1) * texture.shape[1] - 1) // height + 1):
-            for m in range(j * texture.shape[2] // width, ((j + 1) * texture.shape[2] - 1) // width + 1):
-                total += _overlap(i, k, texture.shape[1], height) * _overlap(j, m, texture.shape[2], width) * texture[row, k, m]
-        mips[row, i * width + j] = total
+@ti.func
+def _at(texels: ti.template(), row: int, first: int, width: int, i: int, j: int):
+    """Texel (i, j) of a texture, or of a level in the row of all levels."""
+    color = vec3(0.0)
+    if ti.static(len(texels.shape) == 3):
+        color = texels[row, i, j]
+    else:
+        color = texels[row, first + i * width + j]
+    return color
 
 
-@ti.kernel
-def _next_level_kernel(mips: Points, from_height: int, from_width: int, source: int, height: int, width: int, target: int):
-    for n in range(mips.shape[0] * height * width):
-        row, i, j = n // (height * width), n // width % height, n % width
-        total = vec3(0.0)
+@ti.func
+def _mean(
+    texels: ti.template(), row: int, first: int, from_height: int, from_width: int, height: int, width: int, i: int, j: int, even: ti.template()
+):
+    """Texel (i, j) of the next level; `even`: sides are halved exactly."""
+    total = vec3(0.0)
+    if ti.static(even):
+        for di, dj in ti.static(ti.ndrange(2, 2)):
+            total += 0.25 * _at(texels, row, first, from_width, 2 * i + di, 2 * j + dj)
+    else:
         for k in range(i * from_height // height, ((i + 1) * from_height - 1) // height + 1):
             for m in range(j * from_width // width, ((j + 1) * from_width - 1) // width + 1):
-                total += _overlap(i, k, from_height, height) * _overlap(j, m, from_width, width) * mips[row, source + k * from_width + m]
-        mips[row, target + i * width + j] = total
+                share = _overlap(i, k, from_height, height) * _overlap(j, m, from_width, width)
+                total += share * _at(texels, row, first, from_width, k, m)
+    return total
+
+
+@ti.func
+def _mean_adjoint(
+    mips_grad: ti.template(), row: int, target: int, from_height: int, from_width: int, height: int, width: int, k: int, m: int, even: ti.template()
+):  # fmt: skip
+    """Gradient of texel (k, m), from the texels of the next level that it is part of."""
+    total = vec3(0.0)
+    if ti.static(even):
+        total = 0.25 * mips_grad[row, target + (k >> 1) * width + (m >> 1)]
+    else:
+        for i in range(k * height // from_height, ((k + 1) * height - 1) // from_height + 1):
+            for j in range(m * width // from_width, ((m + 1) * width - 1) // from_width + 1):
+                share = _overlap(i, k, from_height, height) * _overlap(j, m, from_width, width)
+                total += share * mips_grad[row, target + i * width + j]
+    return total
+
+
+@ti.kernel
+def _first_level_kernel(texture: Textures, mips: Points, height: int, width: int, even: ti.template()):
+    for row, i, j in ti.ndrange(mips.shape[0], height, width):
+        mips[row, i * width + j] = _mean(texture, row, 0, texture.shape[1], texture.shape[2], height, width, i, j, even)
+
+
+@ti.kernel
+def _next_level_kernel(mips: Points, from_height: int, from_width: int, source: int, height: int, width: int, target: int, even: ti.template()):
+    for row, i, j in ti.ndrange(mips.shape[0], height, width):
+        mips[row, target + i * width + j] = _mean(mips, row, source, from_height, from_width, height, width, i, j, even)
+
+
+def _is_even(finer: tuple[int, int, int], coarser: tuple[int, int, int]) -> bool:
+    return finer[0] == 2 * coarser[0] and finer[1] == 2 * coarser[1]
 
 
 @operator
 def _pyramid(texture: Array, mips: Array, built: Pyramid) -> None:
     for finer, coarser in zip(built.sizes, built.sizes[1:], strict=False):
         if finer is built.sizes[0]:
-            _first_level_kernel(texture, mips, *coarser[:2])
+            _first_level_kernel(texture, mips, *coarser[:2], _is_even(finer, coarser))
         else:
-            _next_level_kernel(mips, *finer, *coarser)
-
-
-@ti.func
-def _spread(mips_grad: ti.template(), row: int, k: int, m: int, from_height: int, from_width: int, height: int, width: int, target: int):
-    """What the texels of the next level that cover texel (k, m) give back to it."""
-    total = vec3(0.0)
-    for i in range(k * height // from_height, ((k + 1) * height - 1) // from_height + 1):
-        for j in range(m * width // from_width, ((m + 1) * width - 1) // from_width + 1):
-            total += _overlap(i, k, from_height, height) * _overlap(j, m, from_width, width) * mips_grad[row, target + i * width + j]
-    return total
+            _next_level_kernel(mips, *finer, *coarser, _is_even(finer, coarser))
 
 
 @ti.kernel
-def _first_level_adjoint_kernel(texture_grad: Textures, mips_grad: Points, height: int, width: int):
+def _first_level_adjoint_kernel(texture_grad: Textures, mips_grad: Points, height: int, width: int, even: ti.template()):
     for row, k, m in ti.ndrange(texture_grad.shape[0], texture_grad.shape[1], texture_grad.shape[2]):
-        texture_grad[row, k, m] += _spread(mips_grad, row, k, m, texture_grad.shape[1], texture_grad.shape[2], height, width, 0)
+        texture_grad[row, k, m] = texture_grad[row, k, m] + _mean_adjoint(
+            mips_grad, row, 0, texture_grad.shape[1], texture_grad.shape[2], height, width, k, m, even
+        )
 
 
 @ti.kernel
-def _next_level_adjoint_kernel(mips_grad: Points, from_height: int, from_width: int, source: int, height: int, width: int, target: int):
-    for n in range(mips_grad.shape[0] * from_height * from_width):
-        row, k, m = n // (from_height * from_width), n // from_width % from_height, n % from_width
-        mips_grad[row, source + k * from_width + m] += _spread(mips_grad, row, k, m, from_height, from_width, height, width, target)
+def _next_level_adjoint_kernel(
+    mips_grad: Points, from_height: int, from_width: int, source: int, height: int, width: int, target: int, even: ti.template()
+):  # fmt: skip
+    for row, k, m in ti.ndrange(mips_grad.shape[0], from_height, from_width):
+        texel = source + k * from_width + m
+        mips_grad[row, texel] = mips_grad[row, texel] + _mean_adjoint(mips_grad, row, target, from_height, from_width, height, width, k, m, even)
 
 
 @_pyramid.adjoint
@@ -131,9 +163,9 @@ def _pyramid_adjoint(texture: Array, mips: Array, built: Pyramid) -> None:
         return
     levels = list(zip(built.sizes, built.sizes[1:], strict=False))
     for finer, coarser in reversed(levels[1:]):
-        _next_level_adjoint_kernel(mips.grad, *finer, *coarser)
-    for _, coarser in levels[:1]:
-        _first_level_adjoint_kernel(texture.grad, mips.grad, *coarser[:2])
+        _next_level_adjoint_kernel(mips.grad, *finer, *coarser, _is_even(finer, coarser))
+    for finer, coarser in levels[:1]:
+        _first_level_adjoint_kernel(texture.grad, mips.grad, *coarser[:2], _is_even(finer, coarser))
 
 
 # --- Samples ----------------------------------------------------------------------------------------------------

@@ -309,6 +309,6 @@ def test_topology_is_computed_once_per_array(f32):
 @pytest.mark.parametrize("bad", [-1, 3, 2**31 - 1])
 def test_topology_of_an_index_out_of_range(bad, f32):
     faces = dr.array([[0, 1, 2], [0, 1, bad]])
-    for build in (topology.edges, topology.neighbors, topology.hinges):
+    for build in (topology.edges, topology.neighbors, topology.hinges, topology.corner_incidence):
         with pytest.raises(ValueError, match="faces: expected indices from 0 to 2, got .* in face 1; fix or drop that face"):
             build(faces, 3)

@@ -8,16 +8,33 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..atlas import FARTHEST
+
 GREY = 0.5
 
 
 class MeshData(NamedTuple):
-    """A mesh as read: vertices (V, 3) float64, faces (F, 3) int32, colors (V, 3) and texels (F, R, R, 3) in [0, 1], or None."""
+    """A mesh as read, all but the first two None where there is none; colors, texels and texture in [0, 1]."""
 
-    vertices: np.ndarray
-    faces: np.ndarray
-    colors: np.ndarray | None
-    texels: np.ndarray | None
+    vertices: np.ndarray  # (V, 3) float64
+    faces: np.ndarray  # (F, 3) int32
+    colors: np.ndarray | None = None  # (V, 3)
+    texels: np.ndarray | None = None  # (F, R, R, 3)
+    uv: np.ndarray | None = None  # (T, 2), v down from the top
+    uv_faces: np.ndarray | None = None  # (F, 3) int32
+    texture: np.ndarray | None = None  # (H, W, 3)
+    objects: np.ndarray | None = None  # (F,) int32
+
+
+def flipped(uv: np.ndarray) -> np.ndarray:
+    """Texture coordinates with v counted from the other end: OBJ counts it from the bottom, a mesh from the top."""
+    return np.stack([uv[..., 0], 1 - uv[..., 1].astype(np.float64)], axis=-1)
+
+
+def bounded(uv: np.ndarray, scale: np.ndarray | float = 1.0, offset: np.ndarray | float = 0.0) -> np.ndarray:
+    """uv * scale + offset, finite whatever they are."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.nan_to_num(uv * scale + offset).clip(-FARTHEST, FARTHEST)
 
 
 def warn(message: str) -> None:

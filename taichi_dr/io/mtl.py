@@ -8,11 +8,11 @@ import warnings
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
-import imageio.v3 as iio
 import numpy as np
 
 from .data import GREY, warn
 from .lines import floats, malformed, rest, statements
+from .textures import read_image
 
 NO_MATERIAL = ("None", "(null)")  # exporters write these for faces without a material
 
@@ -125,20 +125,10 @@ def _load_map(root: Path, arguments: str, folder: Path) -> ColorMap | None:
     if image is None:
         return None
     try:
-        return ColorMap(_read_image(image), transform["s"], transform["o"], clamp)
+        return ColorMap(read_image(image), transform["s"], transform["o"], clamp)
     except Exception as problem:  # image decoders raise about anything
         warn(f"the image {image} cannot be read ({problem}); its faces get a plain color")
         return None
-
-
-def _read_image(path: Path) -> np.ndarray:
-    """(H, W, 3) image in [0, 1], without gamma change and without alpha."""
-    with iio.imopen(path, "r", plugin="pillow") as file:
-        deep = file.metadata(index=0).get("mode", "")[:1] in ("I", "F")  # 16-bit grey or float, which RGB would cut off
-        pixels = file.read(index=0) if deep else file.read(index=0, mode="RGB")
-    if pixels.dtype.kind != "f":
-        pixels = pixels / (255.0 if pixels.dtype == np.uint8 else 65535.0)
-    return np.broadcast_to(pixels[..., None], (*pixels.shape, 3)) if pixels.ndim == 2 else pixels[..., :3]
 
 
 def _inside(root: Path, folder: Path, name: str) -> Path | None:

@@ -1,17 +1,18 @@
-"""Wavefront OBJ: a reader that keeps vertex order, uv seams and vertex colors, and a writer that bakes texels to an atlas."""
+"""Wavefront OBJ: a reader that keeps vertex order, uv seams and vertex colors, and a writer of the same that bakes texels to an image."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import NamedTuple
 
-import imageio.v3 as iio
 import numpy as np
 
-from .data import GREY, MeshData, warn
+from ..atlas import Surface, pack_surfaces, within_one_tile
+from .data import GREY, MeshData, bounded, flipped, warn
 from .lines import floats, malformed, rest, statements
-from .mtl import read_materials
+from .mtl import Material, read_materials
 from .texels import bake_atlas, bake_materials, texel_barycentrics
+from .textures import eight_bit, write_png
 
 
 class _Geometry(NamedTuple):
@@ -21,6 +22,7 @@ class _Geometry(NamedTuple):
     faces: np.ndarray  # (F, 3) of positions
     face_uvs: np.ndarray  # (F, 3) of uvs, -1 for none
     face_materials: np.ndarray  # (F,) of materials, -1 for none
+    face_objects: np.ndarray  # (F,) int32, counted in the order of their first faces
     materials: list[str]
     libraries: list[str]
 
@@ -33,59 +35,109 @@ def load_obj(path: Path, texture: str | None, texture_resolution: int) -> MeshDa
 
     Args:
         path: the file.
-        texture: "surface" for texels, "vertex" for the mean color of the corners at each vertex, None for neither.
+        texture: "surface" for texels, "vertex" for the mean color of the corners at each vertex, "uv" for an image with
+            texture coordinates, None for none of them.
         texture_resolution: R, texels per side of each face.
 
     Raises:
         ValueError: the file is malformed; the message names the line.
     """
     geometry = _parse_geometry(path)
-    faces = geometry.faces.astype(np.int32)
     materials = {}
     if texture is not None and geometry.libraries:
         used = np.unique(geometry.face_materials)
         indices = {geometry.materials[i]: int(i) for i in used[used >= 0]}
         materials = {indices[name]: material for name, material in read_materials(path, geometry.libraries, list(indices)).items()}
+    faces = geometry.faces.astype(np.int32)
+    data = MeshData(geometry.positions, faces, geometry.colors, objects=geometry.face_objects)
+    if texture == "uv":
+        return data._replace(**_texture(path, geometry, materials))
     if not materials:
-        return MeshData(geometry.positions, faces, geometry.colors, None)
+        return data
     surface = path, materials, geometry.face_materials, geometry.uvs, geometry.face_uvs
     if texture == "surface":
-        return MeshData(geometry.positions, faces, geometry.colors, bake_materials(*surface, texel_barycentrics(texture_resolution)))
+        return data._replace(texels=bake_materials(*surface, texel_barycentrics(texture_resolution)))
     corners = bake_materials(*surface, np.eye(3)).reshape(-1, 3)
     uses = np.bincount(faces.reshape(-1), minlength=len(geometry.positions))
     sums = [np.bincount(faces.reshape(-1), channel, minlength=len(uses)) for channel in corners.T]
     colors = np.where(uses[:, None] > 0, np.stack(sums, axis=1) / np.maximum(uses, 1)[:, None], GREY)
-    return MeshData(geometry.positions, faces, colors, None)
+    return data._replace(colors=colors)
 
 
-def save_obj(path: Path, vertices: np.ndarray, faces: np.ndarray, colors: np.ndarray | None, texels: np.ndarray | None) -> None:
-    """Write an OBJ file and, with texels, an MTL file and an atlas image of the same stem.
+def _texture(path: Path, geometry: _Geometry, materials: dict[int, Material]) -> dict[str, np.ndarray]:
+    """uv, uv_faces and texture: those of the file if it has one image for all faces, else an atlas."""
+    has_uv = (geometry.face_uvs >= 0).all(axis=1)
+    if not materials:
+        if has_uv.all():
+            return {"uv": flipped(bounded(geometry.uvs)), "uv_faces": geometry.face_uvs.astype(np.int32)}
+        if has_uv.any():
+            warn(f"{path}: {np.sum(~has_uv)} of {len(has_uv)} faces have no 'vt' and no material, so texture coordinates are left out")
+        return {}
+    surfaces: list[Surface] = []
+    known: dict[object, int] = {}  # materials that share an image share a surface
+    face_surfaces = np.zeros(len(has_uv), np.int64)
+    corners, corner_ids = np.full((len(has_uv), 3, 2), 0.5), geometry.face_uvs.copy()
+    bare = 0
+    for i in np.unique(geometry.face_materials):
+        material = materials.get(int(i), Material(np.full(3, GREY), None))
+        mapped = (geometry.face_materials == i) & has_uv & (material.map is not None)
+        plain = (geometry.face_materials == i) & ~mapped
+        bare += plain.sum() if material.map is not None else 0
+        if material.map is not None and mapped.any():
+            face_surfaces[mapped] = known.setdefault(id(material.map), len(surfaces))
+            if len(known) > len(surfaces):
+                surfaces.append(Surface(material.map.image, material.map.clamp))
+            corners[mapped] = flipped(bounded(geometry.uvs[geometry.face_uvs[mapped]], material.map.scale, material.map.offset))
+        if plain.any():
+            corner_ids[plain] = -1
+            face_surfaces[plain] = known.setdefault(tuple(material.color), len(surfaces))
+            if len(known) > len(surfaces):
+                surfaces.append(Surface(np.broadcast_to(material.color, (1, 1, 3))))
+    if bare:
+        warn(f"{path}: {bare} faces have a texture but no 'vt'; they get a plain color")
+    sole = next(iter(materials.values())).map
+    if len(surfaces) == 1 and has_uv.all():
+        uv = flipped(bounded(geometry.uvs) if sole is None else bounded(geometry.uvs, sole.scale, sole.offset))
+        if not surfaces[0].clamp or within_one_tile(uv[geometry.face_uvs]):
+            return {"uv": uv, "uv_faces": geometry.face_uvs.astype(np.int32), "texture": surfaces[0].image}
+    return pack_surfaces(surfaces, face_surfaces, corners, corner_ids, lambda text: warn(f"{path}: {text}"))._asdict()
+
+
+def save_obj(path: Path, mesh: MeshData) -> None:
+    """Write an OBJ file and, with texels or a texture, an MTL file and an image of the same stem.
 
     Args:
         path: the file.
-        vertices: (V, 3) float32 coordinates; nine digits keep them exact.
-        faces: (F, 3) vertex indices.
-        colors: (V, 3) in [0, 1] or None.
-        texels: (F, R, R, 3) in [0, 1] or None.
+        mesh: vertices (V, 3) in float32, which nine digits keep exact; colors, texels and texture in [0, 1]; texels and a
+            texture not at once. Objects are named by their numbers.
 
     Raises:
-        ValueError: the atlas would get too large.
+        ValueError: the atlas of the texels would get too large.
     """
-    columns = vertices if colors is None else np.concatenate([vertices, colors.astype(np.float32)], axis=1)
+    columns = mesh.vertices if mesh.colors is None else np.concatenate([mesh.vertices, mesh.colors.astype(np.float32)], axis=1)
     form = "v" + " %.9g" * columns.shape[1]
-    lines = [form % tuple(row) for row in columns.tolist()]
-    if texels is None:
-        lines += [f"f {i} {j} {k}" for i, j, k in (faces + 1).tolist()]
+    image = None if mesh.texture is None else eight_bit(mesh.texture)
+    uv, uv_faces = None if mesh.uv is None else flipped(mesh.uv), mesh.uv_faces
+    if mesh.texels is not None:
+        image, corners = bake_atlas(mesh.texels)
+        uv, uv_faces = corners.reshape(-1, 2), np.arange(mesh.faces.size).reshape(-1, 3)
+    material, picture = path.with_suffix(".mtl"), path.with_suffix(".png")
+    lines = [] if image is None else [f"mtllib {material.name}"]
+    lines += [form % tuple(row) for row in columns.tolist()]
+    lines += [] if uv is None else [f"vt {u:.12g} {v:.17g}" for u, v in uv.tolist()]
+    lines += [] if image is None else ["usemtl surface"]
+    if uv is None:
+        rows = [f"f {i} {j} {k}" for i, j, k in (mesh.faces + 1).tolist()]
     else:
-        image, uvs = bake_atlas(texels)
-        material, picture = path.with_suffix(".mtl"), path.with_suffix(".png")
-        lines = [f"mtllib {material.name}", *lines, *(f"vt {u:.12g} {v:.12g}" for u, v in uvs.reshape(-1, 2).tolist())]
-        lines += ["usemtl atlas"]
-        lines += [f"f {i}/{3 * f + 1} {j}/{3 * f + 2} {k}/{3 * f + 3}" for f, (i, j, k) in enumerate((faces + 1).tolist())]
+        rows = [f"f {i}/{a} {j}/{b} {k}/{c}" for i, a, j, b, k, c in (np.stack([mesh.faces, uv_faces], axis=-1) + 1).reshape(-1, 6).tolist()]
+    if mesh.objects is not None and mesh.objects.any():
+        for f in np.flatnonzero(np.diff(mesh.objects, prepend=-1)).tolist():
+            rows[f] = f"o {mesh.objects[f]}\n{rows[f]}"
+    lines += rows
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    if texels is not None:
-        material.write_text(f"newmtl atlas\nKd 1 1 1\nmap_Kd {picture.name}\n", encoding="utf-8")
-        iio.imwrite(picture, image, plugin="pillow", extension=".png")
+    if image is not None:
+        material.write_text(f"newmtl surface\nKd 1 1 1\nmap_Kd {picture.name}\n", encoding="utf-8")
+        write_png(picture, image)
 
 
 def _parse_geometry(path: Path) -> _Geometry:
@@ -96,8 +148,10 @@ def _parse_geometry(path: Path) -> _Geometry:
     corners: list[tuple[int, ...]] = []  # of triangles: position, uv, position, uv, position, uv
     corner_lines: list[int] = []
     face_materials: list[int] = []
+    face_objects: list[int] = []
     materials: dict[str, int] = {}
-    material = -1
+    objects: dict[str, int] = {}
+    material, part = -1, ""
     libraries: list[str] = []
     for number, line in statements(path):
         words = line.split()
@@ -119,8 +173,11 @@ def _parse_geometry(path: Path) -> _Geometry:
                     corners.append(polygon[0] + second + third)
                     corner_lines.append(number)
                     face_materials.append(material)
+                    face_objects.append(objects.setdefault(part, len(objects)))
             elif keyword == "usemtl":
                 material = materials.setdefault(rest(line), len(materials))
+            elif keyword == "o":
+                part = rest(line)
             elif keyword == "mtllib":
                 libraries.append(rest(line))
         except ValueError as problem:
@@ -139,6 +196,7 @@ def _parse_geometry(path: Path) -> _Geometry:
         pairs[..., 0],
         pairs[..., 1],
         np.array(face_materials),
+        np.array(face_objects, dtype=np.int32),
         list(materials),
         libraries,
     )

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..atlas import FARTHEST, MAX_SIDE
 from .data import GREY, warn
 from .mtl import Material
-
-FARTHEST = 1e15  # texture coordinates beyond have no fraction
-MAX_ATLAS = 16384  # pixels on a side, what graphics cards and image viewers take
+from .textures import eight_bit
 
 
 def bake_materials(
@@ -103,12 +102,12 @@ def bake_atlas(texels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     cell = 3 * resolution + 3  # both end points and one pixel of padding around
     columns = math.isqrt(count - 1) + 1
     rows = -(-count // columns)
-    if columns * cell > MAX_ATLAS:
-        fitting = (MAX_ATLAS // columns - 3) // 3
+    if columns * cell > MAX_SIDE:
+        fitting = (MAX_SIDE // columns - 3) // 3
         remedy = f"lower the texel resolution to {fitting} or less" if fitting > 0 else "split the mesh"
-        raise ValueError(f"the atlas of {count} faces at texel resolution {resolution} exceeds {MAX_ATLAS} pixels on a side; {remedy}")
+        raise ValueError(f"the atlas of {count} faces at texel resolution {resolution} exceeds {MAX_SIDE} pixels on a side; {remedy}")
     cells = np.zeros((rows * columns, cell, cell, 3), dtype=np.uint8)
-    cells[:count] = np.rint(texels * 255).astype(np.uint8).reshape(count, -1, 3)[:, _cell_texels(resolution)]
+    cells[:count] = eight_bit(texels).reshape(count, -1, 3)[:, _cell_texels(resolution)]
     image = cells.reshape(rows, columns, cell, cell, 3).swapaxes(1, 2).reshape(rows * cell, columns * cell, 3)
     origin = np.stack(np.divmod(np.arange(count), columns)[::-1], axis=1)[:, None] * cell + 1.5
     pixels = origin + 3 * resolution * np.array([[1, 0], [0, 1], [0, 0]])  # (F, 3, 2) of the corners w0, w1, w2
