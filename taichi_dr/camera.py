@@ -3,14 +3,20 @@
 A camera at `eye` looks at the point `at`, with `up` pointing up on the screen:
 
     forward = (at - eye) / |at - eye|,   right = forward x up / |forward x up|,   up' = right x forward
-    q = (p - eye) . (right, up', forward)
-    screen = (s q_x / q_z, s q_y / q_z, q_z),  s = 1 / tan(fov / 2)                                (perspective)
-    screen = (s q_x, s q_y, q_z),              s = 1 / (tan(fov / 2) |at - eye|)                   (orthographic)
 
-The orthographic camera shows the plane through `at` as large as the perspective camera of the same fov does.
+or it has a `pose`, x_cam = R x + t in axes right, down, forward: the rows of R are right, -up' and forward, and eye =
+-R^T t. What it sees is on the screen at
+
+    q = (p - eye) . (right, up', forward)
+    screen = (s_x d_x + o_x, s_y d_y + o_y, q_z),  d = D(q_x / q_z, q_y / q_z)    (perspective; lens.py has D)
+    screen = (s_x q_x + o_x, s_y q_y + o_y, q_z)                                (orthographic)
+
+    s = 1 / tan(fov / 2),  or 1 / (tan(fov / 2) |at - eye|) orthographic;  o = 0
+    s = 2 (f_x, f_y) / m,  o = (2 c_x - W, H - 2 c_y) / m,  m = min(H, W)         (focal and principal, in pixels)
+
+An orthographic camera with a fov shows the plane through `at` as large as the perspective camera of the same fov does.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,65 +24,65 @@ from typing import Any
 import numpy as np
 import taichi as ti
 
-from .arrays import (
-    Array,
-    Points,
-    Vectors,
-    add_item,
-    batch_size,
-    empty,
-    expect,
-    field,
-    grad_of,
-    image_size,
-    is_finite,
-    item,
-    split,
-    vec3,
-    view_numbers,
-    work_item,
-)
-from .sums import Strips, row_total, strips
-from .tape import operator
-from .vectors import unit, unit_adjoint
+from .arrays import Array, array, batch_size, empty, expect, field, image_size, read, unrecorded, vec3, view_numbers
+from .conversions import Conversions
+from .frame import COLUMNS, NARROWEST, PARALLEL, SHORTEST, WIDEST, camera_frame
+from .io import cameras as systems
+from .lens import MIN_DEPTH, PINHOLE, PROJECT, SEE, TO_SCREEN, Distortion, project_points
+from .pose import Pose
 
-Angles = ti.types.ndarray(dtype=float, needs_grad=False)  # () or (B,): degrees
-
-RIGHT, UP, FORWARD, EYE, SCALE = 0, 1, 2, 3, 4  # the columns of a frame, (B, 5) of vec3; SCALE holds (s, 0, 0)
-RADIANS = math.pi / 180
-MIN_DEPTH = 1e-6  # a point at or behind the camera has no place on a perspective screen
-PARALLEL = 1e-6  # sine of the angle between up and the view direction under which up says nothing
-SHORTEST, LONGEST = 1e-18, 1e18  # lengths whose squares float32 holds
-NARROWEST, WIDEST = 1e-3, 180.0 - 1e-3  # degrees
+LONGEST = 1e18  # lengths whose squares float32 holds
 
 
 @dataclass(eq=False)
-class Camera:
-    """Cameras for a batch of views; make them with `look_at`, `orbit` or `from_softras`.
+class Camera(Conversions):
+    """Cameras for a batch of views; make them with `look_at`, `orbit`, `from_pose`, or from another system's.
 
     Fields:
-        eye, at, up: world positions and a direction, () or (B,) of vec3.
-        fov: full field of view of the image's shorter side, degrees, () or (B,).
+        eye, at, up: world positions and a direction, () or (B,) of vec3; None with a pose.
+        fov: full field of view of the image's shorter side, degrees, () or (B,); None with focal lengths.
         size: pixels, (height, width).
         orthographic: parallel projection.
         mirrored: right = up x forward, SoftRas's own frame.
+        pose: world to camera, axes right, down, forward; None with eye, at and up.
+        focal: (f_x, f_y) in pixels, () or (B,) of vec2; of an orthographic camera, pixels per unit of length.
+        principal: (c_x, c_y), pixels from the image's top left corner, () or (B,) of vec2; None is the middle.
+        distortion: `BrownConrady`, `Fisheye` or None.
+        names: of the images, where the camera comes from a file that has them.
 
-    The first four are arrays, so an optimizer can move the camera; one of length 1 serves every view.
+    All but the size, the flags and the names are or hold arrays, so an optimizer can move each of them; one of length 1
+    serves every view. In a mirrored camera, principal point and distortion are those of the mirrored image.
     """
 
-    eye: Array
-    at: Array
-    up: Array
-    fov: Array
+    eye: Array | None
+    at: Array | None
+    up: Array | None
+    fov: Array | None
     size: tuple[int, int]
     orthographic: bool = False
     mirrored: bool = False
+    pose: Pose | None = None
+    focal: Array | None = None
+    principal: Array | None = None
+    distortion: Distortion | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def batch(self) -> int:
         """Number of views."""
-        arrays = {"eye": self.eye, "at": self.at, "up": self.up, "fov": self.fov}
-        return batch_size(**{name: x.shape[0] if x.shape else 1 for name, x in arrays.items()})
+        sizes = {"pose": self.pose.batch} if self.pose is not None else {}
+        arrays = {"eye": self.eye, "at": self.at, "up": self.up, **self._lens_arrays()}
+        return batch_size(**sizes, **{name: x.shape[0] if x.shape else 1 for name, x in arrays.items() if x is not None})
+
+    def _lens_arrays(self) -> dict[str, Array]:
+        coefficients = {} if self.distortion is None else {name: x for name, x in vars(self.distortion).items() if isinstance(x, ti.Ndarray)}
+        given = {"fov": self.fov, "focal": self.focal, "principal": self.principal, **coefficients}
+        return {name: x for name, x in given.items() if x is not None}
+
+    @property
+    def model(self) -> int:
+        """The distortion as the kernels know it."""
+        return PINHOLE if self.distortion is None else self.distortion.model
 
     @classmethod
     def look_at(
@@ -85,10 +91,13 @@ class Camera:
         at: Sequence | np.ndarray | Array = (0.0, 0.0, 0.0),
         up: Sequence | np.ndarray | Array = (0.0, 1.0, 0.0),
         *,
-        fov: float | Sequence[float] | Array = 60.0,
+        fov: float | Sequence[float] | Array | None = None,
         size: int | tuple[int, int] = 256,
         orthographic: bool = False,
         mirrored: bool = False,
+        focal: float | Sequence | np.ndarray | Array | None = None,
+        principal: Sequence | np.ndarray | Array | None = None,
+        distortion: Distortion | None = None,
     ) -> "Camera":
         """Cameras that stand at `eye` and look at `at`.
 
@@ -97,23 +106,63 @@ class Camera:
             at: the point in the middle of the image, likewise.
             up: the direction that is up on the screen, of any length, likewise.
             fov: full field of view of the image's shorter side, degrees in (0, 180): a number, B of them, or an array
-                of numbers, () or (B,), as `dr.array([30.0, 40.0, 50.0], vectors=False)` makes it.
+                of numbers, () or (B,), as `dr.array([30.0, 40.0, 50.0], vectors=False)` makes it. 60 where neither it
+                nor `focal` is given.
             size: pixels, (height, width), or one number for a square.
             orthographic: parallel projection, at the size that the perspective camera gives the plane through `at`.
             mirrored: right = up x forward: left and right are swapped, as in SoftRas.
+            focal: instead of `fov`, (f_x, f_y) in pixels, or (B, 2), or one number for both; or an array of vec2, () or
+                (B,), which is kept. Of an orthographic camera, pixels per unit of length.
+            principal: where the axis meets the image, (c_x, c_y) in pixels from the top left corner, so that pixel
+                centers are at half-integers; likewise. The middle by default.
+            distortion: `BrownConrady` or `Fisheye`.
 
         Raises:
             ValueError: numbers of a wrong shape or not finite, batches that do not agree, an eye where `at` is, an `up`
-                along the view direction, a fov or size out of range. Arrays are taken as they are: in them such a
-                view gives some finite camera, with no gradient where it has none.
+                along the view direction, a fov, focal or size out of range, fov and focal both, a distortion of an
+                orthographic camera. Arrays are taken as they are: in them such a view gives some finite camera, with no
+                gradient where it has none.
         """
-        given = {"eye": eye, "at": at, "up": up, "fov": fov}
+        given = {"eye": eye, "at": at, "up": up}
         numbers = {name: _numbers(name, x) for name, x in given.items() if not isinstance(x, ti.Ndarray)}
-        if {"eye", "at", "up"} <= numbers.keys():
+        if len(numbers) == 3:
             _check_views(numbers["eye"], numbers["at"], numbers["up"])
-        fields = {name: field(name, numbers.get(name, x), _components(name)) for name, x in given.items()}
-        camera = cls(**fields, size=image_size(size), orthographic=bool(orthographic), mirrored=bool(mirrored))
+        fields: dict[str, Any] = {name: field(name, numbers.get(name, x), 3) for name, x in given.items()}
+        fields |= _lens(60.0 if fov is None and focal is None else fov, focal, principal, distortion, size, orthographic)
+        camera = cls(**fields, mirrored=bool(mirrored))
         _ = camera.batch  # raises where the batches do not agree
+        return camera
+
+    @classmethod
+    def from_pose(
+        cls,
+        pose: Pose,
+        *,
+        fov: float | Sequence[float] | Array | None = None,
+        focal: float | Sequence | np.ndarray | Array | None = None,
+        principal: Sequence | np.ndarray | Array | None = None,
+        distortion: Distortion | None = None,
+        size: int | tuple[int, int] = 256,
+        orthographic: bool = False,
+        mirrored: bool = False,
+    ) -> "Camera":
+        """Cameras with a pose, x_cam = R x + t in axes right, down, forward.
+
+        Args:
+            pose: of the world in the camera's axes.
+            fov, focal, principal, distortion, size, orthographic, mirrored: as in `look_at`. An orthographic camera
+                needs `focal`, pixels per unit of length.
+
+        Raises:
+            ValueError: as `look_at`.
+        """
+        if not isinstance(pose, Pose):
+            raise ValueError(f"pose: expected a Pose, got {type(pose).__name__}; make it with dr.Pose(rotation, translation)")
+        if orthographic and focal is None:
+            raise ValueError("focal: expected pixels per unit of length, since an orthographic camera with a pose looks at no point, got None")
+        lens = _lens(60.0 if fov is None and focal is None else fov, focal, principal, distortion, size, orthographic)
+        camera = cls(None, None, None, pose=pose, mirrored=bool(mirrored), **lens)
+        _ = camera.batch
         return camera
 
     @classmethod
@@ -176,6 +225,62 @@ class Camera:
         eye = _orbit_offset(distance, elevation, azimuth) * (1.0, 1.0, -1.0)
         return cls.look_at(eye, fov=2.0 * np.asarray(viewing_angle, np.float64), size=size, mirrored=True)
 
+    def project(self, points: Sequence | np.ndarray) -> np.ndarray:
+        """Pixel positions of points of the world, in NumPy; not differentiable, that is `dr.project`.
+
+        Args:
+            points: (N, 3).
+
+        Returns:
+            (B, N, 2): (column, row) from the image's top left corner, pixel centers at half-integers. NaN for points at
+            or behind a perspective camera.
+
+        Raises:
+            ValueError: a wrong shape.
+        """
+        given = np.asarray(points, np.float64)
+        if given.ndim != 2 or given.shape[1] != 3 or not len(given):
+            raise ValueError(f"points: expected shape (N, 3), got {given.shape}")
+        with unrecorded():
+            screen = read(project(array(given[None]), self)).astype(np.float64)
+        height, width = self.size
+        half = 0.5 * min(self.size)
+        pixels = np.stack([0.5 * width + half * screen[..., 0], 0.5 * height - half * screen[..., 1]], axis=-1)
+        if not self.orthographic:
+            pixels[~(screen[..., 2] > MIN_DEPTH)] = np.nan
+        return pixels
+
+
+def _lens(fov: Any, focal: Any, principal: Any, distortion: Any, size: Any, orthographic: bool) -> dict[str, Any]:
+    """The fields of the lens."""
+    if fov is not None and focal is not None:
+        raise ValueError("focal: expected a fov or focal lengths, got both; leave one out")
+    if distortion is not None and not isinstance(distortion, Distortion):
+        raise ValueError(f"distortion: expected dr.BrownConrady(...) or dr.Fisheye(...), got {type(distortion).__name__}")
+    if distortion is not None and orthographic:
+        raise ValueError("distortion: expected None, since an orthographic camera has no lens to distort")
+    if fov is not None and not isinstance(fov, ti.Ndarray):
+        fov = _numbers("fov", fov)
+    return {
+        "fov": None if fov is None else field("fov", fov, 1),
+        "focal": None if focal is None else _pixels("focal", focal),
+        "principal": None if principal is None else _pixels("principal", principal),
+        "distortion": distortion,
+        "size": image_size(size),
+        "orthographic": bool(orthographic),
+    }
+
+
+def _pixels(name: str, given: Any) -> Array:
+    """An array of vec2."""
+    if not isinstance(given, ti.Ndarray):
+        if name == "focal" and np.ndim(given) == 0:
+            given = (given, given)
+        given = systems.numbers(name, given, (2,))
+        if name == "focal" and not (given > 0).all():
+            raise ValueError(f"focal: expected positive numbers of pixels, got {given.tolist()}")
+    return field(name, given, 2)
+
 
 def _orbit_offset(distance: Any, elevation: Any, azimuth: Any) -> np.ndarray:
     """(3,) or (B, 3): where angles in degrees lead from the middle of the orbit."""
@@ -227,9 +332,9 @@ def _check_views(eye: np.ndarray, at: np.ndarray, up: np.ndarray) -> None:
 def project(vertices: Array, camera: Camera) -> Array:
     """Vertices as the camera sees them.
 
-        screen = (s q_x / q_z, s q_y / q_z, q_z),   q = (p - eye) . (right, up', forward),   s = 1 / tan(fov / 2)
+        screen = (s_x d_x + o_x, s_y d_y + o_y, q_z),   d = D(q_x / q_z, q_y / q_z),   q = (p - eye) . (right, up', forward)
 
-    and without the division by q_z for an orthographic camera, where s = 1 / (tan(fov / 2) |at - eye|).
+    and without the division by q_z for an orthographic camera; D is the lens's distortion, the identity without one.
 
     Args:
         vertices: world positions, (B, V) of vec3.
@@ -238,7 +343,7 @@ def project(vertices: Array, camera: Camera) -> Array:
     Returns:
         Screen positions, (B, V) of vec3: x right, y up, the image's shorter side spans [-1, 1], z depth along forward.
 
-    Differentiable in `vertices` and in the camera's `eye`, `at`, `up` and `fov`. Not where a perspective camera has
+    Differentiable in `vertices` and in every field of the camera, its pose and its distortion. Not where a perspective camera has
     the vertex at or behind it (depth 1e-6 or less): it has no place on the screen then, x and y are merely finite,
     and its faces are not drawn.
 
@@ -248,209 +353,61 @@ def project(vertices: Array, camera: Camera) -> Array:
     expect("vertices", vertices, 3, 2, "(B, V) of vec3")
     if not isinstance(camera, Camera):
         raise ValueError(f"camera: expected a Camera, got {type(camera).__name__}; make it with dr.Camera.look_at(...)")
-    views = camera.batch
-    batch = batch_size(vertices=vertices.shape[0], camera=views)
-    frame = empty(vec3, (views, 5), needs_grad=True)
+    batch = batch_size(vertices=vertices.shape[0], camera=camera.batch)
     screen = empty(vec3, (batch, vertices.shape[1]), needs_grad=True)
-    _frame(camera.eye, camera.at, camera.up, camera.fov, camera.orthographic, camera.mirrored, frame)
-    _project(vertices, frame, camera.orthographic, screen)
+    project_points(vertices, camera_frame(camera), camera.orthographic, camera.model, PROJECT, screen)
     return screen
 
 
-# --- The frame of a view ----------------------------------------------------------------------------------------
+def see(vertices: Array, frame: Array) -> Array:
+    """Vertices in the axes of a view: the first half of `project`.
 
+        q = (p - eye) . (right, up', forward)
 
-@ti.func
-def _axes(eye, at, up):
-    """forward, |at - eye|, right, |forward x up|; a length is 0 where its axis is a stand-in."""
-    forward, distance = unit(at - eye, SHORTEST)
-    if distance == 0.0:
-        forward = vec3(0.0, 0.0, -1.0)
-    right, length = unit(forward.cross(up), ti.max(SHORTEST, PARALLEL * up.norm()))
-    if length == 0.0:
-        a = ti.abs(forward)
-        least = ti.min(a.x, a.y, a.z)
-        axis = ti.select(a.x == least, vec3(1.0, 0.0, 0.0), ti.select(a.y == least, vec3(0.0, 1.0, 0.0), vec3(0.0, 0.0, 1.0)))
-        right = forward.cross(axis).normalized()
-    return forward, distance, right, length
+    Args:
+        vertices: world positions, (B, V) of vec3.
+        frame: of one view, or of as many as there are batches of vertices, as `camera_frame` gives it.
 
+    Returns:
+        (B, V) of vec3: right, up, and depth along forward.
 
-@ti.func
-def _cotangent(degrees):
-    """1 / tan(degrees / 2)."""
-    return 1.0 / ti.tan(0.5 * RADIANS * ti.math.clamp(degrees, NARROWEST, WIDEST))
+    Differentiable in `vertices` and in `frame`.
 
-
-@ti.func
-def _cotangent_adjoint(degrees, cotangent, cotangent_grad):
-    """Gradient of the angle in degrees: d cot(x) / dx = -(1 + cot^2 x)."""
-    degrees_grad = 0.0
-    if NARROWEST <= degrees and degrees <= WIDEST:
-        degrees_grad = -0.5 * RADIANS * (1.0 + cotangent * cotangent) * cotangent_grad
-    return degrees_grad
-
-
-@ti.kernel
-def _frame_kernel(eye: Vectors, at: Vectors, up: Vectors, fov: Angles, orthographic: int, mirrored: int, frame: Points):
-    for b in range(frame.shape[0]):
-        position = item(eye, b)
-        forward, distance, right, length = _axes(position, item(at, b), item(up, b))
-        scale = _cotangent(item(fov, b))
-        if orthographic != 0:
-            scale = ti.select(distance > 0.0, scale / ti.max(distance, SHORTEST), 0.0)
-        frame[b, RIGHT] = ti.select(mirrored != 0, -right, right)
-        frame[b, UP] = right.cross(forward)
-        frame[b, FORWARD] = forward
-        frame[b, EYE] = position
-        frame[b, SCALE] = vec3(scale, 0.0, 0.0)
-
-
-@operator
-def _frame(eye: Array, at: Array, up: Array, fov: Array, orthographic: bool, mirrored: bool, frame: Array) -> None:
-    _frame_kernel(eye, at, up, fov, int(orthographic), int(mirrored), frame)
-
-
-@ti.kernel
-def _frame_adjoint_kernel(
-    eye: Vectors, at: Vectors, up: Vectors, fov: Angles, orthographic: int, mirrored: int,
-    frame_grad: Points, eye_grad: Vectors, at_grad: Vectors, up_grad: Vectors, fov_grad: Angles,
-):  # fmt: skip
-    ti.loop_config(serialize=True)  # views share arrays of length 1
-    for b in range(frame_grad.shape[0]):
-        right_grad, top_grad, forward_grad, position_grad = frame_grad[b, RIGHT], frame_grad[b, UP], frame_grad[b, FORWARD], frame_grad[b, EYE]
-        scale_grad = frame_grad[b, SCALE].x
-        if any(right_grad != 0.0) or any(top_grad != 0.0) or any(forward_grad != 0.0) or any(position_grad != 0.0) or scale_grad != 0.0:
-            sky = item(up, b)
-            forward, distance, right, length = _axes(item(eye, b), item(at, b), sky)
-            if mirrored != 0:
-                right_grad = -right_grad
-            right_grad += forward.cross(top_grad)  # up' = right x forward
-            forward_grad += top_grad.cross(right)
-            side_grad = unit_adjoint(right, length, right_grad)  # right = forward x up, normalized
-            forward_grad += sky.cross(side_grad)
-            view_grad = unit_adjoint(forward, distance, forward_grad)  # forward = at - eye, normalized
-            degrees = item(fov, b)
-            cotangent = _cotangent(degrees)
-            if orthographic != 0:
-                inverse = ti.select(distance > 0.0, 1.0 / ti.max(distance, SHORTEST), 0.0)
-                view_grad -= forward * (scale_grad * cotangent * inverse * inverse)
-                scale_grad *= inverse
-            add_item(eye_grad, b, position_grad - view_grad)
-            add_item(at_grad, b, view_grad)
-            if length > 0.0:
-                add_item(up_grad, b, side_grad.cross(forward))
-            add_item(fov_grad, b, _cotangent_adjoint(degrees, cotangent, scale_grad))
-
-
-@_frame.adjoint
-def _frame_adjoint(eye: Array, at: Array, up: Array, fov: Array, orthographic: bool, mirrored: bool, frame: Array) -> None:
-    if eye.grad is None and at.grad is None and up.grad is None and fov.grad is None:
-        return
-    grads = [grad_of(x) for x in (eye, at, up, fov)]
-    _frame_adjoint_kernel(eye, at, up, fov, int(orthographic), int(mirrored), frame.grad, *grads)
-
-
-# --- World to screen --------------------------------------------------------------------------------------------
-
-
-@ti.func
-def _seen(p, frame: ti.template(), view: int):
-    """A point in the axes of a view: right, up, forward."""
-    q = p - frame[view, EYE]
-    return vec3(q.dot(frame[view, RIGHT]), q.dot(frame[view, UP]), q.dot(frame[view, FORWARD]))
-
-
-@ti.func
-def _screen_point(seen, scale, orthographic: int):
-    w = ti.select(orthographic != 0, scale, scale / ti.max(seen.z, MIN_DEPTH))
-    return vec3(seen.x * w, seen.y * w, seen.z)
-
-
-@ti.func
-def _screen_point_adjoint(seen, scale, orthographic: int, point_grad):
-    """Gradients of the point in the axes of the view, and of the scale; zero where the point has no place on the screen.
-
-    A point that no pixel asked about, or that is not finite, adds exactly nothing: the camera is everybody's.
+    Raises:
+        ValueError: wrong shapes or types, batches that do not agree.
     """
-    seen_grad, scale_grad = vec3(0.0), 0.0
-    if any(point_grad != 0.0) and is_finite(seen) and (orthographic != 0 or seen.z > MIN_DEPTH):
-        inverse = ti.select(orthographic != 0, 1.0, 1.0 / seen.z)
-        scale_grad = point_grad.xy.dot(seen.xy) * inverse
-        seen_grad = vec3(point_grad.x * scale * inverse, point_grad.y * scale * inverse, point_grad.z)
-        if orthographic == 0:
-            seen_grad.z -= scale * scale_grad * inverse
-    return seen_grad, scale_grad
+    expect("vertices", vertices, 3, 2, "(B, V) of vec3")
+    points = empty(vec3, (_joint_batch("vertices", vertices, frame), vertices.shape[1]), needs_grad=True)
+    project_points(vertices, frame, False, PINHOLE, SEE, points)
+    return points
 
 
-@ti.kernel
-def _project_kernel(vertices: Points, frame: Points, orthographic: int, screen: Points):
-    for k in range(screen.shape[0] * screen.shape[1]):
-        b, v = k // screen.shape[1], k % screen.shape[1]
-        view = b % frame.shape[0]
-        seen = _seen(vertices[b % vertices.shape[0], v], frame, view)
-        screen[b, v] = _screen_point(seen, frame[view, SCALE].x, orthographic)
+def to_screen(points: Array, frame: Array, camera: Camera) -> Array:
+    """Points in the axes of a view as its screen shows them: the second half of `project`.
+
+        screen = (s_x d_x + o_x, s_y d_y + o_y, q_z),   d = D(q_x / q_z, q_y / q_z)
+
+    Args:
+        points: (B, N) of vec3: right, up, and depth along forward.
+        frame: of `camera`, as `camera_frame` gives it.
+        camera: says whether it is orthographic, and its model of distortion.
+
+    Returns:
+        Screen positions, (B, N) of vec3, as `project` gives them.
+
+    Differentiable in `points` and in `frame`; not where a perspective camera has the point at or behind it.
+
+    Raises:
+        ValueError: wrong shapes or types, batches that do not agree.
+    """
+    expect("points", points, 3, 2, "(B, N) of vec3")
+    screen = empty(vec3, (_joint_batch("points", points, frame), points.shape[1]), needs_grad=True)
+    project_points(points, frame, camera.orthographic, camera.model, TO_SCREEN, screen)
+    return screen
 
 
-@operator
-def _project(vertices: Array, frame: Array, orthographic: bool, screen: Array) -> None:
-    _project_kernel(vertices, frame, int(orthographic), screen)
-
-
-@ti.kernel
-def _project_adjoint_kernel(vertices: Points, frame: Points, orthographic: int, screen_grad: Points, vertices_grad: Points):
-    """Per vertex, over the views that share it."""
-    for k in range(vertices.shape[0] * vertices.shape[1]):
-        row, v = k // vertices.shape[1], k % vertices.shape[1]
-        total = vec3(0.0)
-        for turn in range(screen_grad.shape[0] // vertices.shape[0]):
-            b = row + turn * vertices.shape[0]
-            view = b % frame.shape[0]
-            seen = _seen(vertices[row, v], frame, view)
-            seen_grad, _ = _screen_point_adjoint(seen, frame[view, SCALE].x, orthographic, screen_grad[b, v])
-            total += seen_grad.x * frame[view, RIGHT] + seen_grad.y * frame[view, UP] + seen_grad.z * frame[view, FORWARD]
-        vertices_grad[row, v] = vertices_grad[row, v] + total
-
-
-@ti.kernel
-def _strips_kernel(
-    vertices: Points, frame: Points, orthographic: int, screen_grad: Points, partials: Strips,
-    steps: int, pad: int, threads: int, length: int, total: int,
-):  # fmt: skip
-    """The frame's gradient, summed over one strip of the vertices of all views of a camera."""
-    for q in range(steps):
-        k = work_item(q, pad, threads, frame.shape[0] * partials.shape[1])
-        if k >= 0:
-            view, strip = k // partials.shape[1], k % partials.shape[1]
-            by_right, by_up, by_forward, by_eye, by_scale = vec3(0.0), vec3(0.0), vec3(0.0), vec3(0.0), 0.0
-            for t in range(strip * length, ti.min((strip + 1) * length, total)):
-                b, v = view + t // vertices.shape[1] * frame.shape[0], t % vertices.shape[1]
-                p = vertices[b % vertices.shape[0], v]
-                seen_grad, scale_grad = _screen_point_adjoint(_seen(p, frame, view), frame[view, SCALE].x, orthographic, screen_grad[b, v])
-                if any(seen_grad != 0.0):
-                    offset = p - frame[view, EYE]
-                    by_right += seen_grad.x * offset
-                    by_up += seen_grad.y * offset
-                    by_forward += seen_grad.z * offset
-                    by_eye -= seen_grad.x * frame[view, RIGHT] + seen_grad.y * frame[view, UP] + seen_grad.z * frame[view, FORWARD]
-                    by_scale += scale_grad
-            first = view * frame.shape[1]
-            partials[first + RIGHT, strip], partials[first + UP, strip], partials[first + FORWARD, strip] = by_right, by_up, by_forward
-            partials[first + EYE, strip], partials[first + SCALE, strip] = by_eye, vec3(by_scale, 0.0, 0.0)
-
-
-@ti.kernel
-def _add_strips_kernel(partials: Strips, frame_grad: Points):
-    for n in range(partials.shape[0]):
-        view, column = n // frame_grad.shape[1], n % frame_grad.shape[1]
-        frame_grad[view, column] = frame_grad[view, column] + row_total(partials, n)
-
-
-@_project.adjoint
-def _project_adjoint(vertices: Array, frame: Array, orthographic: bool, screen: Array) -> None:
-    if vertices.grad is not None:
-        _project_adjoint_kernel(vertices, frame, int(orthographic), screen.grad, vertices.grad)
-    total = screen.shape[0] // frame.shape[0] * screen.shape[1]
-    length, count = strips(total)
-    partials = empty(vec3, (frame.shape[0] * frame.shape[1], count))
-    _strips_kernel(vertices, frame, int(orthographic), screen.grad, partials, *split(frame.shape[0] * count), length, total)
-    _add_strips_kernel(partials, frame.grad)
+def _joint_batch(name: str, points: Array, frame: Array) -> int:
+    expect("frame", frame, 3, 2, "(B, COLUMNS) of vec3, as camera_frame gives it")
+    if frame.shape[1] != COLUMNS:
+        raise ValueError(f"frame: expected {COLUMNS} columns, as camera_frame gives them, got {frame.shape[1]}")
+    return batch_size(**{name: points.shape[0], "frame": frame.shape[0]})
