@@ -20,19 +20,34 @@ from .camera import Camera as Camera
 from .camera import project as project
 from .gradcheck import gradcheck as gradcheck
 from .inpaint import fill_unseen as fill_unseen
+from .lens import BrownConrady as BrownConrady
+from .lens import Fisheye as Fisheye
 from .lights import AmbientLight as AmbientLight
 from .lights import DirectionalLight as DirectionalLight
 from .lights import PointLight as PointLight
-from .lights import shade as shade
+from .lights import SphericalHarmonicsLight as SphericalHarmonicsLight
+from .lights import SpotLight as SpotLight
+from .materials import Material as Material
 from .mesh import Mesh as Mesh
 from .normals import face_normals as face_normals
+from .normals import face_tangents as face_tangents
+from .normals import perturb_normals as perturb_normals
 from .normals import vertex_normals as vertex_normals
+from .pose import Pose as Pose
+from .pose import rotation_from_6d as rotation_from_6d
+from .pose import se3_exp as se3_exp
+from .pose import se3_log as se3_log
+from .pose import so3_exp as so3_exp
+from .pose import so3_log as so3_log
+from .pose import transform as transform
 from .raster.downsample import downsample as downsample
 from .raster.soft import soft_rasterize as soft_rasterize
 from .render import SoftRenderer as SoftRenderer
 from .runtime import Device as Device
 from .runtime import device as device
 from .runtime import init as init
+from .shading import shade as shade
+from .shading import shade_points as shade_points
 from .tape import Tape as Tape
 
 __version__ = "0.1.0"

@@ -36,12 +36,14 @@ Texels = ti.types.ndarray(dtype=vec3, needs_grad=False)  # (F, R, R) or (B, F, R
 Vectors = ti.types.ndarray(dtype=vec3, needs_grad=False)  # () or (B,): one vector for all views, or one each
 Faces = ti.types.ndarray(dtype=ivec3, ndim=1, needs_grad=False)  # (F,)
 Image = ti.types.ndarray(dtype=vec4, ndim=3, needs_grad=False)  # (B, H, W)
+Picture = ti.types.ndarray(ndim=3, needs_grad=False)  # (B, H, W) of numbers or vectors
 Floats = ti.types.ndarray(dtype=float, ndim=1, needs_grad=False)  # (N,)
 Ints = ti.types.ndarray(dtype=ti.i32, ndim=1, needs_grad=False)  # (N,)
 Scalar = ti.types.ndarray(dtype=float, ndim=0, needs_grad=False)  # ()
 
 _HOSTS = (ti.x64, ti.arm64)  # where arrays are in the memory that NumPy sees
 _VECTORS = {2: vec2, 3: vec3, 4: vec4}
+ELEMENTS: dict[int, Any] = {1: float, **_VECTORS}  # by number of components
 _INT_VECTORS = {2: ti.math.ivec2, 3: ivec3, 4: ivec4}
 
 

@@ -1,27 +1,59 @@
-"""Lights, and `shade`: how bright a mesh is, per vertex or per face.
+"""Lights, and `tabulate`, which lays out what shading a surface asks of a light, its material and the eye.
 
-A surface with normal n at x shows its color times the light that arrives there (Lambert, as SoftRas has it: no 1 / pi,
-and no falloff with distance):
+A surface with normal n at x shows its color times the light that arrives there (Lambert, as SoftRas has it: no 1 / pi):
 
-    E = sum of I                                ambient lights
-      + sum of I max(0, n . l)                  directional lights, l towards the light; point lights, l = (p - x) / |p - x|
-
-Vertices have the normals of their faces, weighted by area; faces with texels have their own, and x is their middle.
+    E = sum of I                                      ambient lights
+      + sum of I max(0, n . l)                        directional lights, l towards the light
+      + sum of I max(0, n . l) / d^2                  point lights, l = (p - x) / d, d = |p - x|; / d^2 only where asked for
+      + sum of I max(0, n . l) / d^2 * cone           spot lights, likewise
+      + sum of A_l / pi L_lm Y_lm(n)                  spherical harmonics: a whole environment
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import taichi as ti
 
-from .arrays import Array, Points, Texels, Vectors, add_item, batch_size, empty, expect, field, grad_of, item, split, vec3, view_numbers, work_item
-from .normals import expect_mesh, face_centers, face_normals, vertex_normals
-from .sums import Strips, row_total, strips
+from . import harmonics
+from .arrays import (
+    Array,
+    Points,
+    Vectors,
+    add_item,
+    empty,
+    expect,
+    field,
+    grad_of,
+    is_finite,
+    is_finite_number,
+    item,
+    vec2,
+    vec3,
+    view_numbers,
+    write,
+    zero,
+)
+from .environment import read_environment
+from .frame import EYE as FRAME_EYE
 from .tape import operator
 from .vectors import unit, unit_adjoint
 
-AMBIENT, DIRECTIONAL, POINT = 0, 1, 2
+Numbers = ti.types.ndarray(dtype=float, needs_grad=False)  # () or (B,)
+
+RADIANS = np.pi / 180
+WIDEST_CONE = 90.0  # degrees from the axis; behind itself a spot light lights nothing
+
+AMBIENT, DIRECTIONAL, POINT, SPOT, HARMONICS = 0, 1, 2, 3, 4
+
+# The columns of a table of vec3 with a row per view: those of the surface first, then those of each light in turn, which
+# shading sees directly behind the surface's. SHININESS holds (exponent, 0, 0), CONE (cos outer, cos inner, exponent).
+DIFFUSE, SPECULAR, SHININESS, EYE = 0, 1, 2, 3
+SURFACE = 4  # columns of the surface
+INTENSITY, SOURCE, AXIS, CONE = 4, 5, 6, 7  # SOURCE: l, or the position; harmonics hold nine coefficients from INTENSITY on
+WIDTHS = {AMBIENT: 5, DIRECTIONAL: 6, POINT: 6, SPOT: 8, HARMONICS: 13}  # with the surface's
+COEFFICIENTS = harmonics.COUNT
 
 
 class AmbientLight:
@@ -30,14 +62,17 @@ class AmbientLight:
     Args:
         intensity: a number, an RGB triple, or (B, 3) for one per view; or an array of vec3, () or (B,), which is kept.
 
-    Fields: `intensity`, an array with a gradient.
+    Fields: `intensity`, an array with a gradient. An intensity that is not finite counts as 0 and has no gradient, here
+    and in the other lights.
 
     Raises:
         ValueError: a wrong shape, or numbers that are not finite.
     """
 
+    kind = AMBIENT
+
     def __init__(self, intensity: float | Sequence | np.ndarray | Array = 0.5) -> None:
-        self.intensity = _color("intensity", intensity)
+        self.intensity = color_field("intensity", intensity)
 
 
 class DirectionalLight:
@@ -54,310 +89,376 @@ class DirectionalLight:
         ValueError: a wrong shape, numbers that are not finite, or a direction of length zero.
     """
 
+    kind = DIRECTIONAL
+
     def __init__(self, direction: Sequence | np.ndarray | Array = (0.0, 1.0, 0.0), intensity: float | Sequence | np.ndarray | Array = 0.5) -> None:
-        if not isinstance(direction, ti.Ndarray) and (view_numbers("direction", direction, 3) == 0).all(axis=-1).any():
-            raise ValueError(f"direction: expected a direction from the surface to the light, got length zero in {direction!r}")
-        self.direction = field("direction", direction, 3)
-        self.intensity = _color("intensity", intensity)
+        self.direction = _direction_field(direction, "from the surface to the light")
+        self.intensity = color_field("intensity", intensity)
 
 
 class PointLight:
-    """Light from a place: adds `intensity` times max(0, n . l) with l = (position - x) / |position - x|, at any distance.
+    """Light from a place: adds `intensity` times max(0, n . l) with l = (position - x) / d, d = |position - x|.
 
     Args:
         position: in the world: three numbers, or (B, 3) for one per view; or an array of vec3, () or (B,), which is kept.
         intensity: as of `AmbientLight`.
+        attenuation: divide by d^2; otherwise the distance does not count.
 
-    Fields: `position`, `intensity`, arrays with gradients. A point at the light's own position gets nothing.
+    Fields: `position`, `intensity`, arrays with gradients; `attenuation`. A point at the light's own position gets nothing,
+    and a d below 1e-6 attenuates as 1e-6 does.
 
     Raises:
         ValueError: a wrong shape, or numbers that are not finite.
     """
 
-    def __init__(self, position: Sequence | np.ndarray | Array = (0.0, 1.0, 0.0), intensity: float | Sequence | np.ndarray | Array = 0.5) -> None:
+    kind = POINT
+
+    def __init__(
+        self,
+        position: Sequence | np.ndarray | Array = (0.0, 1.0, 0.0),
+        intensity: float | Sequence | np.ndarray | Array = 0.5,
+        attenuation: bool = False,
+    ) -> None:
         self.position = field("position", position, 3)
-        self.intensity = _color("intensity", intensity)
+        self.intensity = color_field("intensity", intensity)
+        self.attenuation = bool(attenuation)
 
 
-Light = AmbientLight | DirectionalLight | PointLight
+class SpotLight:
+    """Light from a place in a cone: a `PointLight` times a factor that falls off with the angle a to the cone's axis.
 
-
-def _color(name: str, given: Any) -> Array:
-    """One number is all three channels."""
-    return field(name, (given,) * 3 if not isinstance(given, ti.Ndarray) and np.ndim(given) == 0 else given, 3)
-
-
-# --- Shade ------------------------------------------------------------------------------------------------------
-
-
-def shade(mesh: Any, lights: Light | Sequence[Light] | None) -> Array:
-    """The mesh's colors under the lights.
-
-        shaded = color * (sum of I over ambient lights + sum of I max(0, n . l) over the others)
+        factor = s(t) max(0, cos a)^exponent,   s(t) = t^2 (3 - 2 t),   t = (cos a - cos outer) / (cos inner - cos outer) in [0, 1]
 
     Args:
-        mesh: vertices (B, V), faces (F,), and colors (B, V), or texels (F, R, R) or (B, F, R, R), which go before colors.
-        lights: one light or several; the fields of each serve all views, or there is one per view. None or an empty
-            sequence leave the colors as they are.
+        position, intensity, attenuation: as of `PointLight`.
+        direction: of the axis, FROM the light into the scene, of any length; otherwise as of `DirectionalLight`.
+        exponent: of the cosine, at least 0; 0 is the same light in all of the inner cone. A number, B of them, or an array
+            of numbers, () or (B,).
+        inner: degrees from the axis up to which there is the full light, likewise, less than `outer`.
+        outer: degrees from the axis from which there is none, likewise, at most 90.
 
-    Returns:
-        Lit colors per vertex, (B, V) of vec3, or lit texels, (F, R, R) of vec3, with texels that differ between views
-        (B, F, R, R).
-
-    Differentiable in the mesh's `vertices` (through normals and positions), `colors` and `texels`, and in every field of
-    the lights. Where a surface faces away from a light, n . l <= 0, that light does nothing and has no gradient. Where
-    there is no normal, as on a face without an area or with a vertex that is not finite, only ambient light arrives.
+    Fields: `position`, `direction`, `intensity`, `exponent`, `inner`, `outer`, arrays with gradients; `attenuation`. In
+    arrays, angles out of range count as 0 or 90 degrees, and a negative exponent as 0, with no gradient; angles that are
+    equal, or in the wrong order, make a sharp edge of 1e-6 in the cosine at `outer`. A direction of length zero lights
+    nothing.
 
     Raises:
-        ValueError: wrong shapes or types, no colors to light, a face index out of range, batches that do not agree.
-
-    Source: SoftRas, `ambient_lighting` and `directional_lighting`; the point light differs in its l only.
+        ValueError: a wrong shape, numbers that are not finite or out of range, or a direction of length zero.
     """
+
+    kind = SPOT
+
+    def __init__(
+        self,
+        position: Sequence | np.ndarray | Array = (0.0, 1.0, 0.0),
+        direction: Sequence | np.ndarray | Array = (0.0, -1.0, 0.0),
+        intensity: float | Sequence | np.ndarray | Array = 0.5,
+        *,
+        exponent: float | Sequence[float] | np.ndarray | Array = 0.0,
+        inner: float | Sequence[float] | np.ndarray | Array = 20.0,
+        outer: float | Sequence[float] | np.ndarray | Array = 30.0,
+        attenuation: bool = False,
+    ) -> None:
+        given = {"exponent": exponent, "inner": inner, "outer": outer}
+        numbers = {name: view_numbers(name, x, 1) for name, x in given.items() if not isinstance(x, ti.Ndarray)}
+        if (numbers.get("exponent", np.zeros(1)) < 0).any():
+            raise ValueError(f"exponent: expected numbers of at least 0, got {exponent!r}")
+        for name in ("inner", "outer"):
+            if name in numbers and not ((numbers[name] >= 0) & (numbers[name] <= WIDEST_CONE)).all():
+                raise ValueError(f"{name}: expected degrees from 0 to 90, between the axis and the side of the cone, got {given[name]!r}")
+        if {"inner", "outer"} <= numbers.keys() and not np.less(*np.broadcast_arrays(numbers["inner"], numbers["outer"])).all():
+            raise ValueError(f"inner: expected an angle less than outer = {outer!r}, got {inner!r}")
+        self.position = field("position", position, 3)
+        self.direction = _direction_field(direction, "from the light into the scene")
+        self.intensity = color_field("intensity", intensity)
+        self.exponent, self.inner, self.outer = (field(name, x, 1) for name, x in given.items())
+        self.attenuation = bool(attenuation)
+
+
+class SphericalHarmonicsLight:
+    """Light of an environment far away, of any directions, smoothed as a Lambert surface does.
+
+        E(n) = sum over l <= 2 and m of (A_l / pi) L_lm Y_lm(n),   A_0 = pi,  A_1 = 2 pi / 3,  A_2 = pi / 4
+
+    Y_lm are the real spherical harmonics of the world's axes x, y, z in the order (0, 0), (1, -1), (1, 0), (1, 1), (2, -2),
+    ..., (2, 2); `harmonics.basis` writes them out. E is irradiance / pi, so that an environment of radiance 1 everywhere,
+    L_00 = sqrt(4 pi), shows a white surface as 1. A bright spot in a dark environment makes E negative on the far side;
+    it is not clamped, so that gradients come from there too.
+
+    Args:
+        coefficients: L_lm, 9 numbers, (9, 3) for RGB, or (B, 9, 3) for nine per view; or an array of vec3, (9,) or (B, 9),
+            which is kept.
+
+    Fields: `coefficients`, an array with a gradient. A coefficient that is not finite counts as 0 and has no gradient. Where
+    there is no normal, only the mean of the environment arrives, L_00 Y_00.
+
+    Raises:
+        ValueError: a wrong shape, or numbers that are not finite.
+
+    Source: Ramamoorthi and Hanrahan, "An efficient representation for irradiance environment maps", 2001, equations 8 to 10.
+    """
+
+    kind = HARMONICS
+
+    def __init__(self, coefficients: Sequence | np.ndarray | Array) -> None:
+        self.coefficients = _coefficients_field(coefficients)
+
+    @classmethod
+    def from_environment(cls, environment: str | Path | np.ndarray) -> "SphericalHarmonicsLight":
+        """The light of an environment map: L_lm = integral of L Y_lm over all directions.
+
+        For Lambert surfaces the nine coefficients carry all but about 1% of the energy of natural environments.
+
+        Args:
+            environment: linear radiance in latitude and longitude, (H, W) or (H, W, 3), or a file of it, .hdr or .exr. Row 0
+                is up, +y. The middle of the image looks along -z; to its right is +x, and its left and right edges meet at +z.
+
+        Raises:
+            ValueError: another shape, values that are not finite, a file that cannot be read.
+        """
+        return cls(harmonics.project(read_environment(environment)))
+
+
+Light = AmbientLight | DirectionalLight | PointLight | SpotLight | SphericalHarmonicsLight
+NAMES = "AmbientLight, DirectionalLight, PointLight, SpotLight or SphericalHarmonicsLight"
+
+
+def light_list(lights: Any) -> list[Light]:
+    """`lights` as a list: one light, a sequence of them, or None."""
     lights = [] if lights is None else [lights] if isinstance(lights, Light) else list(lights)
     for k, light in enumerate(lights):
         if not isinstance(light, Light):
-            raise ValueError(f"lights: expected AmbientLight, DirectionalLight or PointLight, got {type(light).__name__} at index {k}")
-    textured = mesh.texels is not None
-    colors, name = (mesh.texels, "texels") if textured else (mesh.colors, "colors")
-    if colors is None:
-        raise ValueError("mesh: expected colors or texels to light, got neither; make it with dr.Mesh(vertices, faces, colors=...)")
-    if not lights:
-        return colors
-    expect_mesh(mesh.vertices, mesh.faces)
-    expect(name, colors, 3, (3, 4) if textured else 2, "(F, R, R) or (B, F, R, R) of vec3" if textured else "(B, V) of vec3")
-    count = mesh.faces.shape[0] if textured else mesh.vertices.shape[1]
-    if colors.shape[-3 if textured else 1] != count:
-        raise ValueError(f"{name}: expected one entry per {'face' if textured else 'vertex'}, {count}, got shape {tuple(colors.shape)}")
-
-    sizes = {f"lights[{k}].{field}": x.shape[0] for k, light in enumerate(lights) for field, x in vars(light).items() if x.shape}
-    if not all(isinstance(light, AmbientLight) for light in lights):
-        sizes["vertices"] = mesh.vertices.shape[0]
-    views = batch_size(**sizes) if sizes else 1
-    batch = batch_size(**sizes, **{name: 1 if len(colors.shape) == 3 else colors.shape[0]})
-
-    irradiance = empty(vec3, (views, count), needs_grad=True)
-    normals = positions = irradiance  # stands for what a light does not ask for
-    for k, light in enumerate(lights):
-        if normals is irradiance and not isinstance(light, AmbientLight):
-            normals = (face_normals if textured else vertex_normals)(mesh.vertices, mesh.faces)
-        if positions is irradiance and isinstance(light, PointLight):
-            positions = face_centers(mesh.vertices, mesh.faces) if textured else mesh.vertices
-        kind, source = _kind_and_source(light)
-        _illuminate(kind, normals, positions if kind == POINT else normals, source, light.intensity, k == 0, irradiance)
-    if textured:
-        lit = empty(vec3, colors.shape[-3:] if batch == 1 else (batch, *colors.shape[-3:]), needs_grad=True)
-        _light_texels(colors, irradiance, lit)
-    else:
-        lit = empty(vec3, (batch, count), needs_grad=True)
-        _light_colors(colors, irradiance, lit)
-    return lit
+            raise ValueError(f"lights: expected {NAMES}, got {type(light).__name__} at index {k}")
+    return lights
 
 
-def _kind_and_source(light: Light) -> tuple[int, Array]:
-    """What the kernels call it, and where its light comes from; an ambient light's intensity stands in for that."""
-    if isinstance(light, DirectionalLight):
-        return DIRECTIONAL, light.direction
-    return (POINT, light.position) if isinstance(light, PointLight) else (AMBIENT, light.intensity)
+def view_counts(light: Light) -> dict[str, int]:
+    """For how many views each field of the light has an entry, where it has an axis for them."""
+    arrays = {name: x for name, x in vars(light).items() if isinstance(x, ti.Ndarray)}
+    return {name: x.shape[0] for name, x in arrays.items() if len(x.shape) > (name == "coefficients")}
 
 
-# --- Colors times light -----------------------------------------------------------------------------------------
+def color_field(name: str, given: Any) -> Array:
+    """An array of vec3, () or (B,), with a gradient; one number is all three channels."""
+    return field(name, (given,) * 3 if not isinstance(given, ti.Ndarray) and np.ndim(given) == 0 else given, 3)
 
 
-@ti.kernel
-def _light_colors_kernel(colors: Points, irradiance: Points, lit: Points):
-    for k in range(lit.shape[0] * lit.shape[1]):
-        b, v = k // lit.shape[1], k % lit.shape[1]
-        lit[b, v] = colors[b % colors.shape[0], v] * irradiance[b % irradiance.shape[0], v]
+def _direction_field(given: Any, meaning: str) -> Array:
+    if not isinstance(given, ti.Ndarray) and (view_numbers("direction", given, 3) == 0).all(axis=-1).any():
+        raise ValueError(f"direction: expected a direction {meaning}, got length zero in {given!r}")
+    return field("direction", given, 3)
 
 
-@operator
-def _light_colors(colors: Array, irradiance: Array, lit: Array) -> None:
-    _light_colors_kernel(colors, irradiance, lit)
+def _coefficients_field(given: Any) -> Array:
+    count = harmonics.COUNT
+    if isinstance(given, ti.Ndarray):
+        expect("coefficients", given, 3, (1, 2), "(9,) or (B, 9) of vec3")
+        if given.shape[-1] != count:
+            raise ValueError(f"coefficients: expected (9,) or (B, 9) of vec3, got shape {tuple(given.shape)}")
+        return given
+    try:
+        values = np.asarray(given, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"coefficients: expected 9 numbers, (9, 3) or (B, 9, 3), got {given!r}") from error
+    if values.shape == (count,):
+        values = np.repeat(values[:, None], 3, axis=1)
+    if values.ndim not in (2, 3) or values.shape[-2:] != (count, 3) or values.size == 0:
+        raise ValueError(f"coefficients: expected 9 numbers, (9, 3) or (B, 9, 3), got shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError("coefficients: expected finite numbers, got some that are not")
+    out = empty(vec3, values.shape[:-1], needs_grad=True)
+    write(out, values)
+    zero(out.grad)
+    return out
 
 
-@ti.kernel
-def _light_colors_adjoint_kernel(colors: Points, irradiance: Points, lit_grad: Points, colors_grad: Points, irradiance_grad: Points):
-    """A thread takes a vertex in all views, so nobody else adds to its entries."""
-    for v in range(lit_grad.shape[1]):
-        for b in range(lit_grad.shape[0]):
-            i, j, grad = b % colors.shape[0], b % irradiance.shape[0], lit_grad[b, v]
-            if any(grad != 0.0):
-                colors_grad[i, v] = colors_grad[i, v] + grad * irradiance[j, v]
-                irradiance_grad[j, v] = irradiance_grad[j, v] + grad * colors[i, v]
-
-
-@_light_colors.adjoint
-def _light_colors_adjoint(colors: Array, irradiance: Array, lit: Array) -> None:
-    _light_colors_adjoint_kernel(colors, irradiance, lit.grad, grad_of(colors), irradiance.grad)
+# --- The table of a light -----------------------------------------------------------------------------------------
 
 
 @ti.func
-def _texel(texels: ti.template(), b: int, f: int, i: int, j: int):
+def _finite(v):
+    return ti.select(is_finite(v), v, vec3(0.0))
+
+
+@ti.func
+def _finite_adjoint(v, v_grad):
+    return ti.select(is_finite(v), v_grad, vec3(0.0))
+
+
+@ti.func
+def _cosine(degrees):
+    """cos of an angle in [0, 90] degrees."""
+    return ti.cos(RADIANS * ti.select(is_finite_number(degrees), ti.math.clamp(degrees, 0.0, WIDEST_CONE), 0.0))
+
+
+@ti.func
+def _cosine_adjoint(degrees, cosine_grad):
+    degrees_grad = 0.0
+    if is_finite_number(degrees) and 0.0 <= degrees and degrees <= WIDEST_CONE:
+        degrees_grad = -RADIANS * ti.sin(RADIANS * degrees) * cosine_grad
+    return degrees_grad
+
+
+@ti.func
+def _exponent(s):
+    return ti.select(is_finite_number(s), ti.max(s, 0.0), 0.0)
+
+
+@ti.func
+def _exponent_adjoint(s, exponent_grad):
+    return ti.select(is_finite_number(s) and s >= 0.0, exponent_grad, 0.0)
+
+
+@ti.func
+def _coefficient(coefficients: ti.template(), row: int, j: int):
     value = vec3(0.0)
-    if ti.static(len(texels.shape) == 4):
-        value = texels[b % texels.shape[0], f, i, j]
+    if ti.static(len(coefficients.shape) == 1):
+        value = coefficients[j]
     else:
-        value = texels[f, i, j]
+        value = coefficients[row % coefficients.shape[0], j]
     return value
 
 
 @ti.func
-def _set_texel(texels: ti.template(), b: int, f: int, i: int, j: int, value):
-    if ti.static(len(texels.shape) == 4):
-        texels[b % texels.shape[0], f, i, j] = value
+def _add_coefficient(coefficients: ti.template(), row: int, j: int, value):
+    if ti.static(len(coefficients.shape) == 1):
+        coefficients[j] = coefficients[j] + value
     else:
-        texels[f, i, j] = value
+        coefficients[row % coefficients.shape[0], j] = coefficients[row % coefficients.shape[0], j] + value
 
 
 @ti.kernel
-def _light_texels_kernel(texels: Texels, irradiance: Points, lit: Texels, views: int, resolution: int):
-    for k in range(views * irradiance.shape[1]):
-        b, f = k // irradiance.shape[1], k % irradiance.shape[1]
-        light = irradiance[b % irradiance.shape[0], f]
-        for i in range(resolution):
-            for j in range(resolution):
-                _set_texel(lit, b, f, i, j, _texel(texels, b, f, i, j) * light)
-
-
-@operator
-def _light_texels(texels: Array, irradiance: Array, lit: Array) -> None:
-    _light_texels_kernel(texels, irradiance, lit, 1 if len(lit.shape) == 3 else lit.shape[0], lit.shape[-1])
-
-
-@ti.kernel
-def _light_texels_adjoint_kernel(
-    texels: Texels, irradiance: Points, lit_grad: Texels, texels_grad: Texels, irradiance_grad: Points, views: int, resolution: int
+def _tabulate_surface_kernel(
+    diffuse: Vectors, specular: Vectors, shininess: Numbers, frame: Vectors, with_eye: ti.template(), table: Points
 ):  # fmt: skip
-    """A thread takes a face in all views, so nobody else adds to its entries."""
-    for f in range(irradiance.shape[1]):
-        for b in range(views):
-            row = b % irradiance.shape[0]
-            light, total = irradiance[row, f], vec3(0.0)
-            for i in range(resolution):
-                for j in range(resolution):
-                    grad = _texel(lit_grad, b, f, i, j)
-                    if any(grad != 0.0):
-                        _set_texel(texels_grad, b, f, i, j, _texel(texels_grad, b, f, i, j) + grad * light)
-                        total += grad * _texel(texels, b, f, i, j)
-            irradiance_grad[row, f] = irradiance_grad[row, f] + total
-
-
-@_light_texels.adjoint
-def _light_texels_adjoint(texels: Array, irradiance: Array, lit: Array) -> None:
-    views = 1 if len(lit.shape) == 3 else lit.shape[0]
-    _light_texels_adjoint_kernel(texels, irradiance, lit.grad, grad_of(texels), irradiance.grad, views, lit.shape[-1])
-
-
-# --- One light --------------------------------------------------------------------------------------------------
-
-
-@ti.func
-def _to_light(kind: ti.template(), x, source):
-    """l and the distance that it was normalized by."""
-    v = source
-    if ti.static(kind == POINT):
-        v = source - x
-    return unit(v, 0.0)
-
-
-@ti.kernel
-def _illuminate_kernel(kind: ti.template(), normals: Points, positions: Points, source: Vectors, intensity: Vectors, first: int, irradiance: Points):
-    for k in range(irradiance.shape[0] * irradiance.shape[1]):
-        b, i = k // irradiance.shape[1], k % irradiance.shape[1]
-        light = item(intensity, b)
-        if ti.static(kind != AMBIENT):
-            toward, _ = _to_light(kind, positions[b % positions.shape[0], i], item(source, b))
-            light *= ti.max(0.0, normals[b % normals.shape[0], i].dot(toward))
-        if first == 0:
-            light += irradiance[b, i]
-        irradiance[b, i] = light
+    for row in range(table.shape[0]):
+        table[row, DIFFUSE], table[row, SPECULAR] = _finite(item(diffuse, row)), _finite(item(specular, row))
+        table[row, SHININESS] = vec3(_exponent(item(shininess, row)), 0.0, 0.0)
+        if ti.static(with_eye):
+            table[row, EYE] = frame[row % frame.shape[0], FRAME_EYE]
 
 
 @operator
-def _illuminate(kind: int, normals: Array, positions: Array, source: Array, intensity: Array, first: bool, irradiance: Array) -> None:
-    """Add one light to the irradiance; the first light overwrites what was there."""
-    _illuminate_kernel(kind, normals, positions, source, intensity, int(first), irradiance)
+def _tabulate_surface(diffuse: Array, specular: Array, shininess: Array, frame: Array, with_eye: int, table: Array) -> None:
+    _tabulate_surface_kernel(diffuse, specular, shininess, frame, with_eye, table)
 
 
-@ti.func
-def _light_adjoint(kind: ti.template(), n, x, source, intensity, grad):
-    """Gradients of the normal, of the vector that l is the direction of, and of the intensity.
+@ti.kernel
+def _tabulate_surface_adjoint_kernel(
+    diffuse: Vectors, specular: Vectors, shininess: Numbers, with_eye: ti.template(), table_grad: Points,
+    diffuse_grad: Vectors, specular_grad: Vectors, shininess_grad: Numbers, frame_grad: Vectors,
+):  # fmt: skip
+    ti.loop_config(serialize=True)  # rows share arrays of length 1
+    for row in range(table_grad.shape[0]):
+        add_item(diffuse_grad, row, _finite_adjoint(item(diffuse, row), table_grad[row, DIFFUSE]))
+        add_item(specular_grad, row, _finite_adjoint(item(specular, row), table_grad[row, SPECULAR]))
+        add_item(shininess_grad, row, _exponent_adjoint(item(shininess, row), table_grad[row, SHININESS].x))
+        if ti.static(with_eye):
+            view = row % frame_grad.shape[0]
+            frame_grad[view, FRAME_EYE] = frame_grad[view, FRAME_EYE] + table_grad[row, EYE]
 
-    A light's direction is normalized once for all its surfaces, so its gradient comes here as that of l itself.
-    """
-    n_grad, v_grad, intensity_grad = vec3(0.0), vec3(0.0), vec3(0.0)
-    if any(grad != 0.0):  # what nobody sees adds exactly nothing
-        if ti.static(kind == AMBIENT):
-            intensity_grad = grad
+
+@_tabulate_surface.adjoint
+def _tabulate_surface_adjoint(diffuse: Array, specular: Array, shininess: Array, frame: Array, with_eye: int, table: Array) -> None:
+    if any(x.grad is not None for x in (diffuse, specular, shininess, frame)):
+        surface = diffuse, specular, shininess
+        _tabulate_surface_adjoint_kernel(*surface, with_eye, table.grad, *map(grad_of, surface), grad_of(frame))
+
+
+@ti.kernel
+def _tabulate_light_kernel(kind: ti.template(), intensity: Vectors, source: Vectors, table: Points, offset: int):
+    for row in range(table.shape[0]):
+        if ti.static(kind == HARMONICS):
+            for j in range(COEFFICIENTS):
+                table[row, offset + j] = _finite(_coefficient(intensity, row, j))
         else:
-            toward, distance = _to_light(kind, x, source)
-            cosine = n.dot(toward)
-            if cosine > 0.0:
-                intensity_grad = grad * cosine
-                n_grad, v_grad = grad.dot(intensity) * toward, grad.dot(intensity) * n
-                if ti.static(kind == POINT):
-                    v_grad = unit_adjoint(toward, distance, v_grad)
-    return n_grad, v_grad, intensity_grad
+            table[row, offset] = _finite(item(intensity, row))
+            if ti.static(kind == DIRECTIONAL):
+                table[row, offset + SOURCE - INTENSITY], _ = unit(item(source, row), 0.0)
+            elif ti.static(kind != AMBIENT):
+                table[row, offset + SOURCE - INTENSITY] = item(source, row)  # where it is not finite no direction leads to it
+
+
+@operator
+def _tabulate_light(kind: int, intensity: Array, source: Array, table: Array, offset: int) -> None:
+    """The intensity, or coefficients, and where the light comes from."""
+    _tabulate_light_kernel(kind, intensity, source, table, offset)
 
 
 @ti.kernel
-def _surface_adjoint_kernel(
-    kind: ti.template(), normals: Points, positions: Points, source: Vectors, intensity: Vectors,
-    irradiance_grad: Points, normals_grad: Points, positions_grad: Points,
+def _tabulate_light_adjoint_kernel(
+    kind: ti.template(), intensity: Vectors, source: Vectors, table_grad: Points, offset: int, intensity_grad: Vectors, source_grad: Vectors
 ):  # fmt: skip
-    """A thread takes a vertex or face in all views, so nobody else adds to its entries."""
-    for i in range(irradiance_grad.shape[1]):
-        for b in range(irradiance_grad.shape[0]):
-            row, place = b % normals.shape[0], b % positions.shape[0]
-            n_grad, v_grad, _ = _light_adjoint(kind, normals[row, i], positions[place, i], item(source, b), item(intensity, b), irradiance_grad[b, i])
-            normals_grad[row, i] = normals_grad[row, i] + n_grad
-            if ti.static(kind == POINT):
-                positions_grad[place, i] = positions_grad[place, i] - v_grad
+    ti.loop_config(serialize=True)  # rows share arrays of length 1
+    for row in range(table_grad.shape[0]):
+        if ti.static(kind == HARMONICS):
+            for j in range(COEFFICIENTS):
+                _add_coefficient(intensity_grad, row, j, _finite_adjoint(_coefficient(intensity, row, j), table_grad[row, offset + j]))
+        else:
+            add_item(intensity_grad, row, _finite_adjoint(item(intensity, row), table_grad[row, offset]))
+            if ti.static(kind == DIRECTIONAL):
+                toward, length = unit(item(source, row), 0.0)
+                add_item(source_grad, row, unit_adjoint(toward, length, table_grad[row, offset + SOURCE - INTENSITY]))
+            elif ti.static(kind != AMBIENT):
+                add_item(source_grad, row, table_grad[row, offset + SOURCE - INTENSITY])
+
+
+@_tabulate_light.adjoint
+def _tabulate_light_adjoint(kind: int, intensity: Array, source: Array, table: Array, offset: int) -> None:
+    _tabulate_light_adjoint_kernel(kind, intensity, source, table.grad, offset, grad_of(intensity), grad_of(source))
 
 
 @ti.kernel
-def _strips_kernel(
-    kind: ti.template(), normals: Points, positions: Points, source: Vectors, intensity: Vectors, irradiance_grad: Points, partials: Strips,
-    steps: int, pad: int, threads: int, rows: int, length: int, total: int,
+def _tabulate_cone_kernel(axis: Vectors, exponent: Numbers, inner: Numbers, outer: Numbers, table: Points, offset: int):
+    for row in range(table.shape[0]):
+        table[row, offset + AXIS - INTENSITY], _ = unit(item(axis, row), 0.0)
+        cosines = vec2(_cosine(item(outer, row)), _cosine(item(inner, row)))
+        table[row, offset + CONE - INTENSITY] = vec3(cosines, _exponent(item(exponent, row)))
+
+
+@operator
+def _tabulate_cone(axis: Array, exponent: Array, inner: Array, outer: Array, table: Array, offset: int) -> None:
+    _tabulate_cone_kernel(axis, exponent, inner, outer, table, offset)
+
+
+@ti.kernel
+def _tabulate_cone_adjoint_kernel(
+    axis: Vectors, exponent: Numbers, inner: Numbers, outer: Numbers, table_grad: Points, offset: int,
+    axis_grad: Vectors, exponent_grad: Numbers, inner_grad: Numbers, outer_grad: Numbers,
 ):  # fmt: skip
-    """Gradients of a light's two fields, summed over one strip of all surfaces that the entry `row` of them lights."""
-    for q in range(steps):
-        k = work_item(q, pad, threads, rows * partials.shape[1])
-        if k >= 0:
-            row, strip = k // partials.shape[1], k % partials.shape[1]
-            by_source, by_intensity = vec3(0.0), vec3(0.0)
-            for t in range(strip * length, ti.min((strip + 1) * length, total)):
-                b, i = row + t // irradiance_grad.shape[1] * rows, t % irradiance_grad.shape[1]
-                n, x = normals[b % normals.shape[0], i], positions[b % positions.shape[0], i]
-                _, v_grad, intensity_grad = _light_adjoint(kind, n, x, item(source, b), item(intensity, b), irradiance_grad[b, i])
-                by_source += v_grad
-                by_intensity += intensity_grad
-            partials[2 * row, strip], partials[2 * row + 1, strip] = by_source, by_intensity
+    ti.loop_config(serialize=True)  # rows share arrays of length 1
+    for row in range(table_grad.shape[0]):
+        along, length = unit(item(axis, row), 0.0)
+        add_item(axis_grad, row, unit_adjoint(along, length, table_grad[row, offset + AXIS - INTENSITY]))
+        cone_grad = table_grad[row, offset + CONE - INTENSITY]
+        add_item(outer_grad, row, _cosine_adjoint(item(outer, row), cone_grad.x))
+        add_item(inner_grad, row, _cosine_adjoint(item(inner, row), cone_grad.y))
+        add_item(exponent_grad, row, _exponent_adjoint(item(exponent, row), cone_grad.z))
 
 
-@ti.kernel
-def _add_strips_kernel(kind: ti.template(), source: Vectors, partials: Strips, source_grad: Vectors, intensity_grad: Vectors):
-    for n in range(partials.shape[0]):
-        partials[n, 0] = row_total(partials, n)
-    ti.loop_config(serialize=True)  # rows of one field may share an entry of the other
-    for row in range(partials.shape[0] // 2):
-        if ti.static(kind == DIRECTIONAL):
-            toward, length = unit(item(source, row), 0.0)
-            add_item(source_grad, row, unit_adjoint(toward, length, partials[2 * row, 0]))
-        elif ti.static(kind == POINT):
-            add_item(source_grad, row, partials[2 * row, 0])
-        add_item(intensity_grad, row, partials[2 * row + 1, 0])
+@_tabulate_cone.adjoint
+def _tabulate_cone_adjoint(axis: Array, exponent: Array, inner: Array, outer: Array, table: Array, offset: int) -> None:
+    fields = axis, exponent, inner, outer
+    _tabulate_cone_adjoint_kernel(*fields, table.grad, offset, *map(grad_of, fields))
 
 
-@_illuminate.adjoint
-def _illuminate_adjoint(kind: int, normals: Array, positions: Array, source: Array, intensity: Array, first: bool, irradiance: Array) -> None:
-    if kind != AMBIENT:
-        _surface_adjoint_kernel(kind, normals, positions, source, intensity, irradiance.grad, normals.grad, grad_of(positions))
-    if source.grad is None and intensity.grad is None:
-        return
-    rows = max(x.shape[0] if x.shape else 1 for x in (source, intensity))
-    total = irradiance.shape[0] // rows * irradiance.shape[1]
-    length, count = strips(total)
-    partials = empty(vec3, (2 * rows, count))
-    _strips_kernel(kind, normals, positions, source, intensity, irradiance.grad, partials, *split(rows * count), rows, length, total)
-    _add_strips_kernel(kind, source, partials, grad_of(source), grad_of(intensity))
+def tabulate(lights: list[Light], surface: tuple[Array, Array, Array], frame: Array | None, rows: int) -> tuple[Array, list[int]]:
+    """A new table, recorded, and the column where each light begins: all that shading asks of lights, materials and eyes.
+
+    `surface` is the material's diffuse, specular and shininess; without a frame the column of the eye holds nothing.
+    """
+    widths = [WIDTHS[light.kind] - SURFACE for light in lights]
+    offsets = [SURFACE + sum(widths[:k]) for k in range(len(lights))]
+    table = empty(vec3, (rows, SURFACE + sum(widths)), needs_grad=True)
+    _tabulate_surface(*surface, surface[0] if frame is None else frame, int(frame is not None), table)
+    for light, offset in zip(lights, offsets, strict=True):
+        intensity = light.coefficients if isinstance(light, SphericalHarmonicsLight) else light.intensity
+        source = intensity  # stands for what the light does not have
+        if isinstance(light, DirectionalLight):
+            source = light.direction
+        elif isinstance(light, (PointLight, SpotLight)):
+            source = light.position
+        _tabulate_light(light.kind, intensity, source, table, offset)
+        if isinstance(light, SpotLight):
+            _tabulate_cone(light.direction, light.exponent, light.inner, light.outer, table, offset)
+    return table, offsets

@@ -155,8 +155,15 @@ class Mesh:
         vertices = read(self.vertices)
         low, high = vertices.min(axis=(0, 1)), vertices.max(axis=(0, 1))
         vertices = (vertices - (low + high) / 2) * (2 / max((high - low).max(), 1e-30))
+        return self.with_vertices(array(vertices))
+
+    def with_vertices(self, vertices: Array) -> "Mesh":
+        """The mesh at other vertex positions, (B, V) of vec3, such as of `transform`; all else is shared."""
+        expect("vertices", vertices, 3, 2, "(B, V) of vec3")
+        if vertices.shape[1] != self.vertices.shape[1]:
+            raise ValueError(f"vertices: expected {self.vertices.shape[1]}, as the mesh has, got {vertices.shape[1]}; make a new Mesh")
         copy = Mesh.__new__(Mesh)
-        copy.__dict__.update(self.__dict__, vertices=array(vertices))
+        copy.__dict__.update(self.__dict__, vertices=vertices)
         return copy
 
 

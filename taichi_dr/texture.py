@@ -11,10 +11,11 @@ Source: Williams, Pyramidal Parametrics, SIGGRAPH 1983.
 
 from typing import NamedTuple
 
+import numpy as np
 import taichi as ti
 
 from . import runtime
-from .arrays import Array, Ints, Points, empty, expect, is_finite, split, vec2, vec3, work_item, write
+from .arrays import Array, Ints, Points, empty, expect, is_finite, read, split, unrecorded, vec2, vec3, work_item, write, zero
 from .raster.tiles import lists_by_key
 from .tape import operator
 
@@ -159,13 +160,17 @@ def _next_level_adjoint_kernel(
 
 @_pyramid.adjoint
 def _pyramid_adjoint(texture: Array, mips: Array, built: Pyramid) -> None:
-    if texture.grad is None:
-        return
+    if texture.grad is not None:
+        _add_levels(built, mips.grad, texture.grad)
+
+
+def _add_levels(built: Pyramid, mips_grad: Array, texture_grad: Array) -> None:
+    """From the coarsest level down, what each gives to the next finer one."""
     levels = list(zip(built.sizes, built.sizes[1:], strict=False))
     for finer, coarser in reversed(levels[1:]):
-        _next_level_adjoint_kernel(mips.grad, *finer, *coarser, _is_even(finer, coarser))
+        _next_level_adjoint_kernel(mips_grad, *finer, *coarser, _is_even(finer, coarser))
     for finer, coarser in levels[:1]:
-        _first_level_adjoint_kernel(texture.grad, mips.grad, *coarser[:2], _is_even(finer, coarser))
+        _first_level_adjoint_kernel(texture_grad, mips_grad, *coarser[:2], _is_even(finer, coarser))
 
 
 # --- Samples ----------------------------------------------------------------------------------------------------
@@ -406,3 +411,23 @@ def add_to_texels(
     _lists_adjoint_kernel(
         table, uv, levels, offsets, members, texture_grad, mips_grad, out_grad, rows, first_texels, texels, count, wrap
     )  # fmt: skip
+
+
+def texel_shares(built: Pyramid, uv: Array, levels: Array, views: Array, shares: Array, wrap: str = "wrap") -> np.ndarray:
+    """How much every texel adds to a picture: the sum over the samples of their share in it times the texel's share in them.
+
+    Args:
+        built, uv, levels, views, wrap: as of `sample_texture`.
+        shares: of each point in its pixel, (1, N).
+
+    Returns:
+        (R, H, W); 0 where no sample meets the texel.
+    """
+    weights, by_texel, by_mip = empty(vec3, uv.shape), empty(vec3, built.texture.shape), empty(vec3, built.mips.shape)
+    write(weights, np.repeat(read(shares)[..., None], 3, axis=-1))
+    zero(by_texel)
+    zero(by_mip)
+    with unrecorded():
+        add_to_texels(built, uv, levels, views, WRAPS[wrap], weights, by_texel, by_mip)
+        _add_levels(built, by_mip, by_texel)
+    return read(by_texel)[..., 0]

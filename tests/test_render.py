@@ -194,7 +194,7 @@ def fit_gradients(mesh, camera, lights, **settings):
         dr.losses.mse(image, dr.array(np.full((*image.shape, 4), 0.25)), loss)
     arrays = {"vertices": mesh.vertices, "colors": mesh.colors or mesh.texels, "eye": camera.eye, "at": camera.at, "up": camera.up, "fov": camera.fov}
     for k, light in enumerate(lights or []):
-        arrays |= {f"lights[{k}].{name}": x for name, x in vars(light).items()}
+        arrays |= {f"lights[{k}].{name}": x for name, x in vars(light).items() if getattr(x, "grad", None) is not None}
     return dr.read(image), {name: dr.read(x.grad) for name, x in arrays.items()}
 
 

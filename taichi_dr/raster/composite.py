@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import taichi as ti
 
-from ..arrays import Array, Ints, Vectors, constant, empty, expect, item, split, vec3, vec4, work_item
+from ..arrays import ELEMENTS, Array, Ints, Picture, Points, Vectors, constant, empty, expect, item, split, unrecorded, vec3, vec4, work_item
 from ..tape import operator
 from .fragments import Fragments, Pixels, Shares
 from .gather import add_rows
-from .interpolate import ELEMENTS, Values, inner
+from .interpolate import Values, inner
 
-Picture = ti.types.ndarray(ndim=3, needs_grad=False)  # (B, H, W), numbers or vectors
+Names = ti.types.ndarray(dtype=ti.i32, ndim=3, needs_grad=False)  # (B, H, W)
 
 
 def composite(values: Array, fragments: Fragments) -> Array:
@@ -151,3 +151,90 @@ def _over_adjoint(front: Array, background: Array, shares: Array, alpha: Array, 
         rows = empty(vec3, image.shape[:2])
         _background_rows_kernel(shares, image.grad, rows)
         add_rows(rows, background.grad)
+
+
+# --- Masks and names, what there is at a pixel ---------------------------------------------------------------------
+
+
+def visible_part(shown: Array, fragments: Fragments) -> Array:
+    """The silhouette of a part of the scene, as far as nothing hides it.
+
+        M = A sum_{j in part} s_j / (1 - s_b)
+
+    Args:
+        shown: (B, H, W) of numbers: `composite` of 1 on the part's fragments and 0 on others.
+        fragments: of `soft_fragments`.
+
+    Returns:
+        (B, H, W) of numbers. The parts of a scene add up to its alpha.
+
+    Differentiable in `shown`, and in alpha and the share of the background.
+    """
+    out = empty(float, fragments.size, needs_grad=True)
+    _visible_part(shown, fragments.alpha, fragments.background, out)
+    return out
+
+
+LEAST_COVERED = 1e-6  # of a pixel's color, under which nothing is said to be seen there
+
+
+@ti.kernel
+def _visible_part_kernel(shown: Pixels, alpha: Pixels, background: Pixels, out: Pixels):
+    for b, i, j in ti.ndrange(out.shape[0], out.shape[1], out.shape[2]):
+        covered = 1.0 - background[b, i, j]
+        out[b, i, j] = ti.select(covered > LEAST_COVERED, alpha[b, i, j] * shown[b, i, j] / ti.max(covered, LEAST_COVERED), 0.0)
+
+
+@operator
+def _visible_part(shown: Array, alpha: Array, background: Array, out: Array) -> None:
+    _visible_part_kernel(shown, alpha, background, out)
+
+
+@ti.kernel
+def _visible_part_adjoint_kernel(
+    shown: Pixels, alpha: Pixels, background: Pixels, shown_grad: Pixels, alpha_grad: Pixels, background_grad: Pixels, out_grad: Pixels
+):  # fmt: skip
+    for b, i, j in ti.ndrange(out_grad.shape[0], out_grad.shape[1], out_grad.shape[2]):
+        covered, grad = 1.0 - background[b, i, j], out_grad[b, i, j]
+        if covered > LEAST_COVERED and grad != 0.0:
+            shown_grad[b, i, j] += grad * alpha[b, i, j] / covered
+            alpha_grad[b, i, j] += grad * shown[b, i, j] / covered
+            background_grad[b, i, j] += grad * alpha[b, i, j] * shown[b, i, j] / (covered * covered)
+
+
+@_visible_part.adjoint
+def _visible_part_adjoint(shown: Array, alpha: Array, background: Array, out: Array) -> None:
+    _visible_part_adjoint_kernel(shown, alpha, background, shown.grad, alpha.grad, background.grad, out.grad)
+
+
+def face_ids(fragments: Fragments) -> Array:
+    """Of the faces that hold a pixel's center the one that is most of its color, (B, H, W) of i32; -1 where none does. Names: no gradient."""
+    ids, best = empty(int, fragments.size), empty(float, fragments.size)
+    t, f = fragments.tiles, fragments
+    with unrecorded():
+        _face_ids_kernel(
+            f.shares, f.weights, f.faces, t.tile_offsets, t.members, f.offsets, f.pixels, best, ids,
+            *split(f.size[0] * t.rows * t.columns), t.rows, t.columns, *t.tile,
+        )  # fmt: skip
+    return ids
+
+
+@ti.kernel
+def _face_ids_kernel(
+    shares: Shares, weights: Points, face_of: Ints, tile_offsets: Ints, members: Ints, offsets: Ints, pixels: Ints, best: Pixels, ids: Names,
+    steps: int, pad: int, threads: int, rows: int, columns: int, tile_height: int, tile_width: int,
+):  # fmt: skip
+    for q in range(steps):
+        k = work_item(q, pad, threads, ids.shape[0] * rows * columns)
+        if k >= 0:
+            height, width = ids.shape[1], ids.shape[2]
+            b, top, left = k // (rows * columns), k // columns % rows * tile_height, k % columns * tile_width
+            for i in range(top, ti.min(top + tile_height, height)):
+                for j in range(left, ti.min(left + tile_width, width)):
+                    ids[b, i, j], best[b, i, j] = -1, 0.0
+            for n in range(tile_offsets[k], tile_offsets[k + 1]):
+                for m in range(offsets[members[n]], offsets[members[n] + 1]):
+                    if pixels[m] >= 0:
+                        i, j = pixels[m] // width % height, pixels[m] % width
+                        if shares[0, m] > best[b, i, j] and weights[0, m].min() > 0.0:  # outside of the face weights are clipped to 0
+                            ids[b, i, j], best[b, i, j] = face_of[m], shares[0, m]

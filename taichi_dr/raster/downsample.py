@@ -2,7 +2,7 @@
 
 import taichi as ti
 
-from ..arrays import Array, Image, empty, expect, vec4
+from ..arrays import ELEMENTS, Array, Picture, empty, expect
 from ..tape import operator
 
 
@@ -12,30 +12,30 @@ def downsample(image: Array, n: int) -> Array:
         out[i, j] = 1 / n^2 sum_{k, l < n} image[n i + k, n j + l]
 
     Args:
-        image: (B, n H, n W) of vec4.
+        image: (B, n H, n W) of numbers or vectors.
         n: pixels on a side of a block, at least 1.
 
     Returns:
-        (B, H, W) of vec4.
+        (B, H, W), elements as of `image`.
 
     Differentiable in `image`.
 
     Raises:
         ValueError: sides that n does not divide.
     """
-    expect("image", image, 4, 3, "(B, H, W) of vec4")
+    expect("image", image, (1, 2, 3, 4), 3, "(B, H, W) of numbers or vectors")
     batch, height, width = image.shape
     if n < 1 or height % n or width % n:
         raise ValueError(f"n: expected a whole number that divides {height} and {width}, got {n!r}")
-    out = empty(vec4, (batch, height // n, width // n), needs_grad=True)
+    out = empty(ELEMENTS[image.element_shape[0] if image.element_shape else 1], (batch, height // n, width // n), needs_grad=True)
     _downsample(image, n, out)
     return out
 
 
 @ti.kernel
-def _downsample_kernel(image: Image, n: int, out: Image):
+def _downsample_kernel(image: Picture, n: int, out: Picture):
     for b, i, j in ti.ndrange(out.shape[0], out.shape[1], out.shape[2]):
-        total = vec4(0.0)
+        total = ti.zero(out[b, i, j])
         for k in range(n):
             for m in range(n):
                 total += image[b, n * i + k, n * j + m]
@@ -48,7 +48,7 @@ def _downsample(image: Array, n: int, out: Array) -> None:
 
 
 @ti.kernel
-def _downsample_adjoint_kernel(image_grad: Image, n: int, out_grad: Image):
+def _downsample_adjoint_kernel(image_grad: Picture, n: int, out_grad: Picture):
     for b, i, j in ti.ndrange(image_grad.shape[0], image_grad.shape[1], image_grad.shape[2]):
         image_grad[b, i, j] += out_grad[b, i // n, j // n] / (n * n)
 

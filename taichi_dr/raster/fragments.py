@@ -22,6 +22,7 @@ from .fragment import (
     BOTH,
     CLOCKWISE,
     COUNTERCLOCKWISE,
+    SOFTMAX,
     background_share,
     cleared,
     cover,
@@ -40,7 +41,7 @@ from .fragment import (
     weigh,
 )  # fmt: skip
 from .gather import gather_corners
-from .settings import Settings, checked_settings
+from .settings import Settings, checked_settings, kept_turn
 from .soft import CPU_TILE, GPU_TILE, LANES, TILE_HEIGHT, TILE_MASK, TILE_WIDTH, Stats, _tile_array
 from .tiles import Boxes, TileLists, _blocks, corners, pixel_center, prefix_sum, tile_lists
 
@@ -86,6 +87,7 @@ def soft_fragments(
     double_sided: bool = True,
     clockwise_front: bool = False,
     perspective: bool = True,
+    cull: str | None = None,
 ) -> Fragments:
     """The fragments of a mesh, to be shaded one by one.
 
@@ -95,7 +97,8 @@ def soft_fragments(
         screen: projected vertices, (B, V) of vec3, as of `project`.
         faces: vertex indices, (F,) of ivec3. Not to be changed in place: make a new array instead.
         perspective: weights on the triangle in space, as a perspective camera sees it; False: on the screen.
-        size, sigma, gamma, distance, rgb, alpha, near, far, eps, dist_eps, double_sided, clockwise_front: as of `soft_rasterize`.
+        size, sigma, gamma, distance, rgb, alpha, near, far, eps, dist_eps, double_sided, clockwise_front, cull: as of
+            `soft_rasterize`.
 
     Returns:
         The list, without fragments whose share rounding would swallow.
@@ -116,7 +119,8 @@ def soft_fragments(
         (height, width), sigma, gamma, near, far, eps, dist_eps, distance, rgb, alpha, False, perspective, sides
     )  # fmt: skip
     on_cpu = runtime.device().arch == "cpu"
-    tiles = tile_lists(screen, faces, batch, height, width, settings.radius, CPU_TILE if on_cpu else (GPU_TILE, GPU_TILE))
+    tile = CPU_TILE if on_cpu else (GPU_TILE, GPU_TILE)
+    tiles = tile_lists(screen, faces, batch, height, width, settings.radius, tile, kept_turn(cull, clockwise_front))
     stats, pairs = empty(vec2, (batch, height, width)), tiles.pairs
     opacities, backgrounds = (empty(float, (batch, height, width), needs_grad=True) for _ in range(2))
     offsets, sums, total = empty(int, room(pairs + 1)), empty(int, max(1, _blocks(pairs)[1])), empty(float, 1)
@@ -339,6 +343,34 @@ def _list_kernel(
         pixels[k], face_of[k], views[k], weights[0, k], shares[0, k] = -1, 0, 0, vec3(1.0, 0.0, 0.0), 0.0
 
 
+@ti.kernel
+def _normalize_kernel(
+    tile_offsets: Ints, members: Ints, offsets: Ints, pixels: Ints, shares: Shares, backgrounds: Pixels, totals: Pixels,
+    steps: int, pad: int, threads: int, rows: int, columns: int, tile_height: int, tile_width: int,
+):  # fmt: skip
+    """Make the shares of each pixel add up to 1: the last digit of a depth, over gamma, is more than the last digit of a share."""
+    for q in range(steps):
+        k = work_item(q, pad, threads, totals.shape[0] * rows * columns)
+        if k >= 0:
+            height, width = totals.shape[1], totals.shape[2]
+            b, top, left = k // (rows * columns), k // columns % rows * tile_height, k % columns * tile_width
+            for i in range(top, ti.min(top + tile_height, height)):
+                for j in range(left, ti.min(left + tile_width, width)):
+                    totals[b, i, j] = backgrounds[b, i, j]
+            for n in range(tile_offsets[k], tile_offsets[k + 1]):
+                for m in range(offsets[members[n]], offsets[members[n] + 1]):
+                    if pixels[m] >= 0:
+                        i, j = pixels[m] // width % height, pixels[m] % width
+                        totals[b, i, j] = totals[b, i, j] + shares[0, m]
+            for n in range(tile_offsets[k], tile_offsets[k + 1]):
+                for m in range(offsets[members[n]], offsets[members[n] + 1]):
+                    if pixels[m] >= 0:
+                        shares[0, m] = shares[0, m] / totals[b, pixels[m] // width % height, pixels[m] % width]
+            for i in range(top, ti.min(top + tile_height, height)):
+                for j in range(left, ti.min(left + tile_width, width)):
+                    backgrounds[b, i, j] = backgrounds[b, i, j] / totals[b, i, j]
+
+
 @operator
 def _soft_fragments(
     screen: Array,
@@ -356,6 +388,11 @@ def _soft_fragments(
         screen, faces, t.boxes, t.pair_faces, t.pair_tiles, stats, o.offsets, o.pixels, o.faces, o.views, weights, shares,
         *split(t.pairs), t.pairs, o.count, o.pixels.shape[0] - o.count, *t.tile, t.rows, t.columns, _negligible(), *settings.numbers, *settings.modes,
     )  # fmt: skip
+    if settings.rgb == SOFTMAX:
+        _normalize_kernel(
+            t.tile_offsets, t.members, o.offsets, o.pixels, shares, background, empty(float, o.size),
+            *split(o.size[0] * t.rows * t.columns), t.rows, t.columns, *t.tile,
+        )  # fmt: skip
 
 
 # --- Adjoint ----------------------------------------------------------------------------------------------------

@@ -1,14 +1,17 @@
 """What the vertices have, at the fragments: a = w_0 a_0 + w_1 a_1 + w_2 a_2."""
 
-import taichi as ti
+from typing import Any
 
-from ..arrays import Array, Faces, Ints, Points, empty, split, vec2, vec3, vec4, work_item
+import numpy as np
+import taichi as ti
+from taichi.lang import impl
+
+from ..arrays import ELEMENTS, Array, Faces, Ints, Points, array, empty, split, vec3, work_item
 from ..tape import operator
 from .fragments import Fragments, room
 from .gather import gather_corners
 
 Values = ti.types.ndarray(ndim=2, needs_grad=False)  # (B, V) or (1, N), numbers or vectors
-ELEMENTS = {1: float, 2: vec2, 3: vec3, 4: vec4}
 
 
 def interpolate(values: Array, faces: Array, fragments: Fragments) -> Array:
@@ -39,6 +42,23 @@ def interpolate(values: Array, faces: Array, fragments: Fragments) -> Array:
     out = empty(ELEMENTS[components], fragments.weights.shape, needs_grad=True)
     _interpolate(values, faces, fragments.weights, fragments, out)
     return out
+
+
+def per_face(values: Array, fragments: Fragments) -> Array:
+    """Attributes of the faces at the fragments, (1, N), from (B, F) of numbers or vectors. Differentiable in `values`."""
+    return interpolate(values, _own_indices(fragments.face_count), fragments)  # a face is a triangle whose corners agree
+
+
+_own: dict[int, tuple[Any, Array]] = {}
+
+
+def _own_indices(face_count: int) -> Array:
+    owner, indices = _own.get(face_count, (None, None))
+    if owner is not impl.get_runtime():
+        indices = array(np.repeat(np.arange(face_count)[:, None], 3, axis=1), np.int32)
+        _own[face_count] = impl.get_runtime(), indices
+    assert indices is not None
+    return indices
 
 
 @ti.kernel

@@ -65,3 +65,10 @@ def checked_settings(
         float(near), float(far), far - eps * (far - near), least_logit,
         DISTANCES[distance], RGBS[rgb], ALPHAS[alpha], int(perspective_correct), sides, int(textured),
     )  # fmt: skip
+
+
+def kept_turn(cull: str | None, clockwise_front: bool) -> int:
+    """Which faces `cull` leaves: 1 those that are counter-clockwise on the screen, -1 those that are clockwise, 0 all."""
+    if cull not in (None, "back", "front"):
+        raise ValueError(f'cull: expected "back", "front" or None, got {cull!r}')
+    return 0 if cull is None else 1 if (cull == "back") != clockwise_front else -1

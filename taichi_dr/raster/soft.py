@@ -60,7 +60,7 @@ from .fragment import (
     texel_index,
 )  # fmt: skip
 from .gather import add_rows, gather_corners
-from .settings import Settings, checked_settings
+from .settings import Settings, checked_settings, kept_turn
 from .tiles import Boxes, TileLists, corners, pixel_center, tile_lists
 
 Stats = ti.types.ndarray(dtype=vec2, ndim=3, needs_grad=False)  # (B, H, W): softmax: sum and front depth; hard: face and depth
@@ -92,6 +92,7 @@ def soft_rasterize(
     double_sided: bool = True,
     perspective_correct: bool = False,
     clockwise_front: bool = False,
+    cull: str | None = None,
 ) -> Array:
     """Draw a mesh so that the image is differentiable in its vertices, colors and background (SoftRas).
 
@@ -112,6 +113,7 @@ def soft_rasterize(
         dist_eps: coverage below which a face does not count at a pixel, in (0, 0.5).
         background: RGB behind everything, three numbers or an array of vec3, () or (B,).
         double_sided: False leaves out the colors of faces seen from behind (they still have alpha).
+        cull: "back" or "front" faces are left out altogether, silhouette included.
         clockwise_front: faces seen from the front are clockwise on the screen, as in SoftRas's mirrored frame.
         perspective_correct: interpolate colors in space instead of on the screen.
 
@@ -162,7 +164,7 @@ def soft_rasterize(
     )
 
     tile = CPU_TILE if runtime.device().arch == "cpu" else (GPU_TILE, GPU_TILE)
-    tiles = tile_lists(screen, faces, batch, height, width, settings.radius, tile)
+    tiles = tile_lists(screen, faces, batch, height, width, settings.radius, tile, kept_turn(cull, clockwise_front))
     image = empty(vec4, (batch, height, width), needs_grad=True)
     stats = empty(vec2, (batch, height, width))
     _soft_rasterize(screen, faces, colors, background, tiles, settings, stats, image)

@@ -38,10 +38,11 @@ class TileLists(NamedTuple):
     columns: int
 
 
-def tile_lists(screen: Array, faces: Array, batch: int, height: int, width: int, radius: float, tile: tuple[int, int]) -> TileLists:
+def tile_lists(screen: Array, faces: Array, batch: int, height: int, width: int, radius: float, tile: tuple[int, int], keep: int = 0) -> TileLists:
     """Pair, in every view, each face with the tiles that its bounding box grown by `radius` touches.
 
-    Faces with a corner that is not finite, at or behind the camera, and faces without area have no pairs.
+    Faces with a corner that is not finite, at or behind the camera, and faces without area have no pairs; with `keep` 1
+    nor have those that are clockwise on the screen, with -1 those that are counter-clockwise.
 
     Raises:
         ValueError: a face index outside of the vertices, or more pairs than 32 bits count.
@@ -52,7 +53,7 @@ def tile_lists(screen: Array, faces: Array, batch: int, height: int, width: int,
     boxes = empty(ivec4, views_faces)
     sums, size, first_bad = empty(int, max(_blocks(views_faces)[1], _blocks(views_tiles)[1])), empty(float, 1), empty(int, 1)
     with unrecorded():
-        _count_pairs_kernel(screen, faces, boxes, face_offsets, sums, size, first_bad, height, width, radius, *tile, *_blocks(views_faces))
+        _count_pairs_kernel(screen, faces, boxes, face_offsets, sums, size, first_bad, height, width, radius, *tile, keep, *_blocks(views_faces))
         if first_bad[0] < faces.shape[0]:
             bad = first_bad[0]
             raise ValueError(f"faces: expected indices from 0 to {screen.shape[1] - 1}, got {list(faces[bad])} in face {bad}; fix or drop that face")
@@ -104,13 +105,14 @@ def corners(screen: ti.template(), faces: ti.template(), b: int, f: int):
 
 
 @ti.func
-def face_box(screen: ti.template(), faces: ti.template(), b: int, f: int, radius, height: int, width: int):
+def face_box(screen: ti.template(), faces: ti.template(), b: int, f: int, radius, height: int, width: int, keep: int):
     """`pixel_box` of face f, empty for a face that cannot be drawn."""
     v0, v1, v2 = corners(screen, faces, b, f)
     box = ivec4(0)
     # Fused multiply-adds may give a face that names a vertex twice a small area.
     distinct = faces[f].x != faces[f].y and faces[f].y != faces[f].z and faces[f].z != faces[f].x
-    if distinct and is_finite(v0 + v1 + v2) and ti.min(v0.z, v1.z, v2.z) > MIN_DEPTH and ti.abs(doubled_area(v0.xy, v1.xy, v2.xy)) > MIN_AREA:
+    area = doubled_area(v0.xy, v1.xy, v2.xy)
+    if distinct and is_finite(v0 + v1 + v2) and ti.min(v0.z, v1.z, v2.z) > MIN_DEPTH and ti.abs(area) > MIN_AREA and area * keep >= 0.0:
         box = pixel_box(v0.xy, v1.xy, v2.xy, radius, height, width)
     if box[0] >= box[1] or box[2] >= box[3]:
         box = ivec4(0)
@@ -156,7 +158,7 @@ def prefix_sum(offsets: ti.template(), n: int, block: int, blocks: int, sums: ti
 @ti.kernel
 def _count_pairs_kernel(
     screen: Points, faces: Faces, boxes: Boxes, face_offsets: Ints, sums: Ints, size: ti.types.ndarray(dtype=float, ndim=1), first_bad: Ints,
-    height: int, width: int, radius: float, tile_height: int, tile_width: int, block: int, blocks: int,
+    height: int, width: int, radius: float, tile_height: int, tile_width: int, keep: int, block: int, blocks: int,
 ):  # fmt: skip
     for _ in range(1):
         first_bad[0] = faces.shape[0]
@@ -167,7 +169,7 @@ def _count_pairs_kernel(
         face_offsets[k] = 0
         if first_bad[0] == faces.shape[0]:
             b, f = k // faces.shape[0], k % faces.shape[0]
-            boxes[k] = face_box(screen, faces, b % screen.shape[0], f, radius, height, width)
+            boxes[k] = face_box(screen, faces, b % screen.shape[0], f, radius, height, width, keep)
             ty0, ty1, tx0, tx1 = tile_range(boxes[k], tile_height, tile_width)
             face_offsets[k] = (ty1 - ty0) * (tx1 - tx0)
     prefix_sum(face_offsets, face_offsets.shape[0] - 1, block, blocks, sums, size)

@@ -1,0 +1,105 @@
+"""Where is it, and how is it turned? The pose of a teapot from one picture. Run: python examples/fit_pose.py"""
+
+import argparse
+import pathlib
+
+import numpy as np
+from tqdm import trange
+
+import taichi_dr as dr
+
+DISTANCE = 4.0
+
+
+def random_pose(random, degrees):
+    """A rotation by up to `degrees` around any axis, and a shift by up to a tenth of the distance."""
+    axis = random.standard_normal(3)
+    rotation = axis / np.linalg.norm(axis) * np.radians(random.uniform(0.5, 1) * degrees)
+    return rotation, random.uniform(-0.1, 0.1, 3) * DISTANCE
+
+
+def error(pose, rotation, translation):
+    """Degrees between the rotations, and the distance between the places relative to the camera's."""
+    relative = dr.Pose(rotation, translation).matrix()[:3, :3].T @ pose.matrix()[:3, :3]
+    cosine = np.clip((np.trace(relative) - 1) / 2, -1, 1)
+    return float(np.degrees(np.arccos(cosine))), float(np.linalg.norm(pose.matrix()[:3, 3] - translation) / DISTANCE)
+
+
+def hypotheses():
+    """Rotations to begin with: none, and by 35 and 70 degrees around the twelve axes of an icosahedron."""
+    axes = dr.read(dr.shapes.icosphere(0).vertices)[0]
+    return np.concatenate([np.zeros((1, 3)), np.radians(35) * axes, np.radians(70) * axes])
+
+
+def refine(mesh, camera, lights, target, poses, steps, pixels, rate, watch=lambda image: None):
+    """Adam on a batch of rotations and translations, edges narrowing from `pixels` to a tenth; and how far each stays off."""
+    pose, loss = dr.Pose(*poses), dr.scalar()
+    adam = dr.optim.Adam([{"params": [pose.rotation], "lr": rate}, {"params": [pose.translation], "lr": rate}], betas=(0.8, 0.99))
+    goals = dr.array(np.repeat(target, len(poses[0]), axis=0))
+    for step in trange(steps, desc=f"{len(poses[0])} poses", leave=False):
+        done = step / steps
+        for group in adam.groups:
+            group["lr"] = rate * 0.1**done
+        edge = pixels * 0.1**done
+        renderer = dr.SoftRenderer(sigma=(edge / min(camera.size)) ** 2, gamma=1e-4)
+        with dr.Tape(loss):
+            image = renderer(mesh.with_vertices(dr.transform(mesh.vertices, pose)), camera, lights)
+            dr.losses.mse(image, goals, loss, 10.0)
+            dr.losses.silhouette_iou(image, goals, loss)
+        adam.step()
+        watch(image)
+    off = ((dr.read(image) - target) ** 2).mean(axis=(1, 2, 3))
+    return (dr.read(pose.rotation), dr.read(pose.translation)), off
+
+
+def fit(mesh, view, lights, target, steps, watch=lambda image: None):
+    """The pose whose picture is the target: many hypotheses in a small picture, the best few in a larger one, the best one."""
+    rotations = hypotheses()
+    poses = rotations, np.zeros_like(rotations)
+    for keep, shrink, share, pixels, rate in ((6, 4, 0.3, 3.0, 0.15), (1, 2, 0.3, 2.0, 0.05), (1, 1, 0.4, 2.0, 0.02)):
+        small = dr.read(dr.downsample(dr.array(target), shrink)) if shrink > 1 else target
+        last = watch if shrink == 1 else lambda image: None
+        poses, off = refine(mesh, view(small.shape[1]), lights, small, poses, max(1, int(share * steps)), pixels, rate, last)
+        best = np.argsort(off)[:keep]
+        poses = tuple(x[best] for x in poses)
+    return dr.Pose(*(x[0] for x in poses))
+
+
+def main(mesh="teapot", starts=1, degrees=60.0, steps=300, size=128, out="out/fit_pose", seed=0):
+    folder = pathlib.Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    dr.init()
+    mesh = dr.Mesh.load(dr.datasets.load(mesh)).normalized()
+    lights = [dr.AmbientLight(0.2), dr.DirectionalLight((1, 0.6, 0.4), (0.9, 0.2, 0.1)), dr.DirectionalLight((-0.6, 1.0, 0.5), (0.1, 0.7, 0.9))]
+    sharp, random, frames, errors = dr.SoftRenderer(sigma=1e-6, gamma=1e-5, antialias=2), np.random.default_rng(seed), [], []
+
+    def view(pixels):
+        return dr.Camera.orbit(DISTANCE, 25, 20, fov=40, size=pixels)
+
+    for _ in range(starts):
+        rotation, translation = random_pose(random, degrees)
+        there = mesh.with_vertices(dr.transform(mesh.vertices, dr.Pose(rotation, translation)))
+        target = dr.read(sharp(there, view(size), lights))
+        watched = []
+        found = fit(mesh, view, lights, target, steps, lambda image, images=watched: images.append(dr.read(image)[0, ..., :3]))
+        errors.append(error(found, rotation, translation))
+        print(f"{np.degrees(np.linalg.norm(rotation)):.0f} degrees away: {errors[-1][0]:.2f} degrees and {100 * errors[-1][1]:.2f}% left")
+        goal = target[0, ..., :3]
+        frames = [np.concatenate([goal, image, np.abs(goal - image)], axis=1) for image in watched]
+    good = sum(angle < 1 and place < 0.01 for angle, place in errors)
+    dr.pictures.save_gif(folder / "fit_pose.gif", frames, frames_per_second=10)
+    dr.pictures.save(folder / "fit_pose.png", np.concatenate([frames[k] for k in (0, len(frames) // 4, -1)]))
+    print(f"{good} of {starts} within 1 degree and 1% of the distance; see {folder}/fit_pose.gif and fit_pose.png")
+    return errors
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mesh", default="teapot", help="asset whose pose is sought: teapot or bunny")
+    parser.add_argument("--starts", type=int, default=1, help="how many random poses to find")
+    parser.add_argument("--degrees", type=float, default=60.0, help="how far the rotation may be from the start")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--size", type=int, default=128, help="pixels on a side")
+    parser.add_argument("--out", default="out/fit_pose", help="folder for the results")
+    parser.add_argument("--seed", type=int, default=0, help="of the poses")
+    main(**vars(parser.parse_args()))
