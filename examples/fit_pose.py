@@ -1,4 +1,7 @@
-"""Where is it, and how is it turned? The pose of a teapot from one picture. Run: python examples/fit_pose.py"""
+"""Where is it, and how is it turned? The pose of a teapot from one picture. Run: python examples/fit_pose.py
+
+With --camera it is the camera that is lost, far away, as in the example of the Neural 3D Mesh Renderer.
+"""
 
 import argparse
 import pathlib
@@ -26,19 +29,19 @@ def error(pose, rotation, translation):
 
 
 def hypotheses():
-    """Rotations to begin with: none, and by 35 and 70 degrees around the twelve axes of an icosahedron."""
-    axes = dr.read(dr.shapes.icosphere(0).vertices)[0]
-    return np.concatenate([np.zeros((1, 3)), np.radians(35) * axes, np.radians(70) * axes])
+    """Rotations to begin with: none, by 30 degrees around 12 axes, and by 55 around 42."""
+    few, many = (dr.read(dr.shapes.icosphere(k).vertices)[0] for k in (0, 1))
+    return np.concatenate([np.zeros((1, 3)), np.radians(30) * few, np.radians(55) * many])
 
 
-def refine(mesh, camera, lights, target, poses, steps, pixels, rate, watch=lambda image: None):
+def refine(mesh, camera, lights, target, poses, steps, pixels, rates, watch=lambda image: None):
     """Adam on a batch of rotations and translations, edges narrowing from `pixels` to a tenth; and how far each stays off."""
     pose, loss = dr.Pose(*poses), dr.scalar()
-    adam = dr.optim.Adam([{"params": [pose.rotation], "lr": rate}, {"params": [pose.translation], "lr": rate}], betas=(0.8, 0.99))
+    adam = dr.optim.Adam([{"params": [pose.rotation]}, {"params": [pose.translation]}], lr=0.1, betas=(0.8, 0.99))
     goals = dr.array(np.repeat(target, len(poses[0]), axis=0))
     for step in trange(steps, desc=f"{len(poses[0])} poses", leave=False):
         done = step / steps
-        for group in adam.groups:
+        for group, rate in zip(adam.groups, rates, strict=True):
             group["lr"] = rate * 0.1**done
         edge = pixels * 0.1**done
         renderer = dr.SoftRenderer(sigma=(edge / min(camera.size)) ** 2, gamma=1e-4)
@@ -56,20 +59,56 @@ def fit(mesh, view, lights, target, steps, watch=lambda image: None):
     """The pose whose picture is the target: many hypotheses in a small picture, the best few in a larger one, the best one."""
     rotations = hypotheses()
     poses = rotations, np.zeros_like(rotations)
-    for keep, shrink, share, pixels, rate in ((6, 4, 0.3, 3.0, 0.15), (1, 2, 0.3, 2.0, 0.05), (1, 1, 0.4, 2.0, 0.02)):
+    stages = (  # how many go on, size, share of the steps, softness of edges, rates of rotation and translation
+        (55, 4, 0.05, 3.0, (0.0, 0.1)),
+        (20, 4, 0.15, 3.0, (0.04, 0.04)),
+        (6, 4, 0.2, 1.0, (0.03, 0.02)),
+        (2, 2, 0.25, 1.0, (0.02, 0.01)),
+        (1, 1, 0.35, 1.0, (0.01, 0.005)),
+    )
+    for keep, shrink, share, pixels, rates in stages:
         small = dr.read(dr.downsample(dr.array(target), shrink)) if shrink > 1 else target
         last = watch if shrink == 1 else lambda image: None
-        poses, off = refine(mesh, view(small.shape[1]), lights, small, poses, max(1, int(share * steps)), pixels, rate, last)
+        poses, off = refine(mesh, view(small.shape[1]), lights, small, poses, max(1, int(share * steps)), pixels, rates, last)
         best = np.argsort(off)[:keep]
         poses = tuple(x[best] for x in poses)
     return dr.Pose(*(x[0] for x in poses))
 
 
-def main(mesh="teapot", starts=1, degrees=60.0, steps=300, size=128, out="out/fit_pose", seed=0):
+def find_camera(mesh, size=256, steps=1000, close=70.0, start=(6.0, 10.0, -14.0), folder=None):
+    """From a far place to the camera of a picture; how many steps it took until the squared error was below `close`, and the frames."""
+    lights = [dr.AmbientLight(0.5), dr.DirectionalLight((0, 1, 0), 0.5)]
+    sharp = dr.SoftRenderer(distance="hard", rgb="hard", alpha="hard", near=0.1, antialias=2)
+    target = sharp(mesh, dr.Camera.from_softras(2.732, 30, -15, size=size), lights)
+    camera, loss, frames = dr.Camera.look_at(start, size=size, mirrored=True), dr.scalar(), []
+    adam, goal = dr.optim.Adam([camera.eye], lr=0.1), dr.read(target)[0, ..., :3]
+    for step in trange(steps, desc="camera", leave=False):
+        render = dr.read(sharp(mesh, camera, lights))[0, ..., :3]
+        if step % 5 == 0:
+            frames.append(np.concatenate([goal, render, np.abs(goal - render)], axis=1))
+        if ((render - goal) ** 2).sum() < close:
+            return step, frames
+        renderer = dr.SoftRenderer(sigma=max(1e-5, 1e-2 * 0.97**step), near=0.1)  # wide edges first: the two need not overlap
+        with dr.Tape(loss):
+            image = renderer(mesh, camera, lights)
+            dr.losses.mse(image, target, loss)
+            dr.losses.silhouette_iou(image, target, loss)
+        adam.step()
+    return steps, frames
+
+
+def main(mesh="teapot", starts=1, degrees=60.0, steps=300, size=128, out="out/fit_pose", seed=0, camera=False):
     folder = pathlib.Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     dr.init()
-    mesh = dr.Mesh.load(dr.datasets.load(mesh)).normalized()
+    path = pathlib.Path(mesh) if pathlib.Path(mesh).suffix else dr.datasets.load(mesh)
+    mesh = dr.Mesh.load(path, texture=None).normalized()
+    if camera:
+        mesh = dr.Mesh(dr.read(mesh.vertices), dr.read(mesh.faces), np.ones((mesh.vertices.shape[1], 3)))
+        taken, frames = find_camera(mesh, size, steps)
+        dr.pictures.save_gif(folder / "camera.gif", frames, frames_per_second=10)
+        print(f"squared error below 70 after {taken} steps; see {folder}/camera.gif")
+        return taken
     lights = [dr.AmbientLight(0.2), dr.DirectionalLight((1, 0.6, 0.4), (0.9, 0.2, 0.1)), dr.DirectionalLight((-0.6, 1.0, 0.5), (0.1, 0.7, 0.9))]
     sharp, random, frames, errors = dr.SoftRenderer(sigma=1e-6, gamma=1e-5, antialias=2), np.random.default_rng(seed), [], []
 
@@ -95,11 +134,12 @@ def main(mesh="teapot", starts=1, degrees=60.0, steps=300, size=128, out="out/fi
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mesh", default="teapot", help="asset whose pose is sought: teapot or bunny")
+    parser.add_argument("--mesh", default="teapot", help="asset whose pose is sought: teapot or bunny; or a mesh file")
     parser.add_argument("--starts", type=int, default=1, help="how many random poses to find")
     parser.add_argument("--degrees", type=float, default=60.0, help="how far the rotation may be from the start")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--size", type=int, default=128, help="pixels on a side")
     parser.add_argument("--out", default="out/fit_pose", help="folder for the results")
     parser.add_argument("--seed", type=int, default=0, help="of the poses")
+    parser.add_argument("--camera", action="store_true", help="find the camera instead, with --size 256 --steps 1000 as its peer does")
     main(**vars(parser.parse_args()))
