@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import taichi as ti
 
-from ..arrays import ELEMENTS, Array, Ints, Picture, Points, Vectors, constant, empty, expect, item, split, unrecorded, vec3, vec4, work_item
+from ..arrays import ELEMENTS, Array, Image, Ints, Picture, Points, Vectors, constant, empty, expect, item, split, unrecorded, vec3, vec4, work_item
 from ..tape import operator
 from .fragments import Fragments, Pixels, Shares
 from .gather import add_rows
@@ -59,9 +59,11 @@ def composite_over(colors: Array, fragments: Fragments, background: Sequence[flo
     if not isinstance(background, ti.Ndarray):
         background = constant(tuple(float(x) for x in background))
     expect("background", background, 3, (0, 1), "three numbers, or () or (B,) of vec3")
-    front = composite(colors, fragments)
+    expect("colors", colors, 3, 2, "(1, N) of vec3")
+    if tuple(colors.shape) != tuple(fragments.shares.shape):
+        raise ValueError(f"colors: expected one per fragment, {tuple(fragments.shares.shape)}, got {tuple(colors.shape)}")
     image = empty(vec4, fragments.size, needs_grad=True)
-    _over(front, background, fragments.background, fragments.alpha, image)
+    _composite_over(colors, fragments.shares, background, fragments.background, fragments.alpha, fragments, image)
     return image
 
 
@@ -113,43 +115,71 @@ def _composite_adjoint(values: Array, shares: Array, fragments: Fragments, out: 
 
 
 @ti.kernel
-def _over_kernel(front: Picture, background: Vectors, shares: Pixels, alpha: Pixels, image: Picture):
-    for b, i, j in ti.ndrange(image.shape[0], image.shape[1], image.shape[2]):
-        image[b, i, j] = vec4(front[b, i, j] + shares[b, i, j] * item(background, b), alpha[b, i, j])
+def _composite_over_kernel(
+    colors: Points, shares: Shares, background: Vectors, background_shares: Pixels, alpha: Pixels,
+    tile_offsets: Ints, members: Ints, offsets: Ints, pixels: Ints, image: Image,
+    steps: int, pad: int, threads: int, rows: int, columns: int, tile_height: int, tile_width: int,
+):  # fmt: skip
+    """A thread takes a tile, so nobody else adds to its pixels."""
+    for q in range(steps):
+        k = work_item(q, pad, threads, image.shape[0] * rows * columns)
+        if k >= 0:
+            height, width = image.shape[1], image.shape[2]
+            b, top, left = k // (rows * columns), k // columns % rows * tile_height, k % columns * tile_width
+            behind = item(background, b)
+            for i in range(top, ti.min(top + tile_height, height)):
+                for j in range(left, ti.min(left + tile_width, width)):
+                    image[b, i, j] = vec4(background_shares[b, i, j] * behind, alpha[b, i, j])
+            for n in range(tile_offsets[k], tile_offsets[k + 1]):
+                for m in range(offsets[members[n]], offsets[members[n] + 1]):
+                    if pixels[m] >= 0:
+                        i, j = pixels[m] // width % height, pixels[m] % width
+                        image[b, i, j] = image[b, i, j] + vec4(shares[0, m] * colors[0, m], 0.0)
 
 
 @operator
-def _over(front: Array, background: Array, shares: Array, alpha: Array, image: Array) -> None:
-    _over_kernel(front, background, shares, alpha, image)
+def _composite_over(
+    colors: Array, shares: Array, background: Array, background_shares: Array, alpha: Array, fragments: Fragments, image: Array
+) -> None:  # fmt: skip
+    t, f = fragments.tiles, fragments
+    _composite_over_kernel(
+        colors, shares, background, background_shares, alpha, t.tile_offsets, t.members, f.offsets, f.pixels, image,
+        *split(f.size[0] * t.rows * t.columns), t.rows, t.columns, *t.tile,
+    )  # fmt: skip
 
 
 @ti.kernel
-def _over_adjoint_kernel(
-    front_grad: Picture, background: Vectors, shares_grad: Pixels, alpha_grad: Pixels, image_grad: Picture
-):  # fmt: skip
-    for b, i, j in ti.ndrange(image_grad.shape[0], image_grad.shape[1], image_grad.shape[2]):
-        grad = image_grad[b, i, j]
-        front_grad[b, i, j] += grad.xyz
-        shares_grad[b, i, j] += item(background, b).dot(grad.xyz)
-        alpha_grad[b, i, j] += grad.w
+def _colors_adjoint_kernel(colors: Points, shares: Shares, pixels: Ints, colors_grad: Points, shares_grad: Shares, image_grad: Image):
+    for m in range(shares.shape[1]):
+        if pixels[m] >= 0:
+            width, height = image_grad.shape[2], image_grad.shape[1]
+            grad = image_grad[pixels[m] // (width * height), pixels[m] // width % height, pixels[m] % width].xyz
+            colors_grad[0, m] = colors_grad[0, m] + shares[0, m] * grad
+            shares_grad[0, m] = shares_grad[0, m] + colors[0, m].dot(grad)
 
 
 @ti.kernel
-def _background_rows_kernel(shares: Pixels, image_grad: Picture, sums: Values):
+def _background_adjoint_kernel(background: Vectors, shares: Pixels, shares_grad: Pixels, alpha_grad: Pixels, image_grad: Image, sums: Points):
+    """Per row of pixels; `sums` collects what the background's color gets."""
     for k in range(sums.shape[0] * sums.shape[1]):
         b, i = k // sums.shape[1], k % sums.shape[1]
-        total = vec3(0.0)
+        behind, total = item(background, b), vec3(0.0)
         for j in range(image_grad.shape[2]):
-            total += shares[b, i, j] * image_grad[b, i, j].xyz
+            grad = image_grad[b, i, j]
+            shares_grad[b, i, j] = shares_grad[b, i, j] + behind.dot(grad.xyz)
+            alpha_grad[b, i, j] = alpha_grad[b, i, j] + grad.w
+            total += shares[b, i, j] * grad.xyz
         sums[b, i] = total
 
 
-@_over.adjoint
-def _over_adjoint(front: Array, background: Array, shares: Array, alpha: Array, image: Array) -> None:
-    _over_adjoint_kernel(front.grad, background, shares.grad, alpha.grad, image.grad)
+@_composite_over.adjoint
+def _composite_over_adjoint(
+    colors: Array, shares: Array, background: Array, background_shares: Array, alpha: Array, fragments: Fragments, image: Array
+) -> None:  # fmt: skip
+    _colors_adjoint_kernel(colors, shares, fragments.pixels, colors.grad, shares.grad, image.grad)
+    rows = empty(vec3, image.shape[:2])
+    _background_adjoint_kernel(background, background_shares, background_shares.grad, alpha.grad, image.grad, rows)
     if background.grad is not None:
-        rows = empty(vec3, image.shape[:2])
-        _background_rows_kernel(shares, image.grad, rows)
         add_rows(rows, background.grad)
 
 

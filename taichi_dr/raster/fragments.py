@@ -9,6 +9,7 @@ Memory grows with the number of fragments whose share is not negligible; `soft_r
 Source: Liu et al., Soft Rasterizer, ICCV 2019, equations 1 to 4.
 """
 
+import math
 from typing import NamedTuple
 
 import taichi as ti
@@ -48,6 +49,9 @@ from .tiles import Boxes, TileLists, _blocks, corners, pixel_center, prefix_sum,
 Pixels = ti.types.ndarray(dtype=float, ndim=3, needs_grad=False)  # (B, H, W)
 Shares = ti.types.ndarray(dtype=float, ndim=2, needs_grad=False)  # (1, N)
 Contributions = ti.types.ndarray(dtype=vec3, ndim=2, needs_grad=False)  # (pairs, 3): a gradient per corner
+
+POSITION_GRADS = 9  # of a face: three corners of three coordinates
+LANE_MASK = LANES - 1  # so LLVM sees that a lane cannot leave its array
 
 
 class Fragments(NamedTuple):
@@ -344,31 +348,85 @@ def _list_kernel(
 
 
 @ti.kernel
+def _list_tile_kernel(
+    screen: Points, faces: Faces, boxes: Boxes, pair_faces: Ints, pair_tiles: Ints, stats: Stats, offsets: Ints,
+    pixels: Ints, face_of: Ints, views: Ints, weights: Points, shares: Shares,
+    steps: int, pad: int, threads: int, pairs: int, count: int, rest: int, rows: int, columns: int, negligible: float,
+    half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
+    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
+):  # fmt: skip
+    """`_list_kernel` for CPUs: the shares of eight pixels at once, then what of them is listed."""
+    for q in range(steps):
+        n = work_item(q, pad, threads, pairs)
+        if n >= 0:
+            b, f, m = pair_faces[n] // faces.shape[0], pair_faces[n] % faces.shape[0], offsets[n]
+            if offsets[n + 1] > m:
+                height, width = stats.shape[1], stats.shape[2]
+                top, left = pair_tiles[n] // columns % rows * TILE_HEIGHT, pair_tiles[n] % columns * TILE_WIDTH
+                v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
+                inverses, inverse_z = face_inverses(v0, v1, v2, zero)
+                facing, box = faces_us(v0.xy, v1.xy, v2.xy, sides), boxes[pair_faces[n]]
+                first, last_column = ti.max(box[2], left), ti.min(box[3], left + TILE_WIDTH)
+                lane_shares, w0, w1, w2 = _lane_array(), _lane_array(), _lane_array(), _lane_array()
+                totals, fronts = _lane_array(), _lane_array()
+                for i in range(ti.max(box[0], top), ti.min(box[1], top + TILE_HEIGHT)):
+                    for group in range((last_column - first + LANES - 1) // LANES):
+                        begin = first + group * LANES
+                        for lane in range(LANES):
+                            here = stats[b, i, ti.min(begin + lane, width - 1)]
+                            totals[lane], fronts[lane] = here.x, here.y
+                        for lane in range(LANES):
+                            j = begin + lane
+                            p = pixel_center(i, j, height, width, half)
+                            w = triangle.barycentrics(p, v0.xy, v1.xy, v2.xy)
+                            x, _offset, _nearest = logit(p, v0.xy, v1.xy, v2.xy, inverses, w, per_sigma, distance)
+                            depth, at = surface(w, inverse_z, perspective_correct)
+                            shows = shows_color((x > least_logit) & (j < last_column), facing, depth, near, far)
+                            lane_shares[lane] = share_of(totals[lane], fronts[lane], f, x, shows, depth, per_softness, rgb)
+                            w0[lane], w1[lane], w2[lane] = at.x, at.y, at.z
+                        for lane in range(LANES):
+                            if lane_shares[lane] > negligible and m < offsets[n + 1]:
+                                pixels[m], face_of[m], views[m] = (b * height + i) * width + begin + lane, f, b
+                                weights[0, m], shares[0, m] = vec3(w0[lane], w1[lane], w2[lane]), lane_shares[lane]
+                                m += 1
+            for k in range(m, offsets[n + 1]):
+                pixels[k], face_of[k], views[k], weights[0, k], shares[0, k] = -1, f, b, vec3(1.0, 0.0, 0.0), 0.0
+    for q in range(rest):
+        k = count + q
+        pixels[k], face_of[k], views[k], weights[0, k], shares[0, k] = -1, 0, 0, vec3(1.0, 0.0, 0.0), 0.0
+
+
+@ti.func
+def _lane_array():
+    """A local array with a number per lane."""
+    return ti.Vector([0.0] * LANES)
+
+
+@ti.kernel
 def _normalize_kernel(
-    tile_offsets: Ints, members: Ints, offsets: Ints, pixels: Ints, shares: Shares, backgrounds: Pixels, totals: Pixels,
+    tile_offsets: Ints, members: Ints, offsets: Ints, pixels: Ints, shares: Shares, backgrounds: Pixels, totals: Floats,
     steps: int, pad: int, threads: int, rows: int, columns: int, tile_height: int, tile_width: int,
 ):  # fmt: skip
     """Make the shares of each pixel add up to 1: the last digit of a depth, over gamma, is more than the last digit of a share."""
     for q in range(steps):
-        k = work_item(q, pad, threads, totals.shape[0] * rows * columns)
+        k = work_item(q, pad, threads, backgrounds.shape[0] * rows * columns)
         if k >= 0:
-            height, width = totals.shape[1], totals.shape[2]
+            height, width = backgrounds.shape[1], backgrounds.shape[2]
             b, top, left = k // (rows * columns), k // columns % rows * tile_height, k % columns * tile_width
             for i in range(top, ti.min(top + tile_height, height)):
                 for j in range(left, ti.min(left + tile_width, width)):
-                    totals[b, i, j] = backgrounds[b, i, j]
+                    totals[(b * height + i) * width + j] = backgrounds[b, i, j]
             for n in range(tile_offsets[k], tile_offsets[k + 1]):
                 for m in range(offsets[members[n]], offsets[members[n] + 1]):
                     if pixels[m] >= 0:
-                        i, j = pixels[m] // width % height, pixels[m] % width
-                        totals[b, i, j] = totals[b, i, j] + shares[0, m]
+                        totals[pixels[m]] = totals[pixels[m]] + shares[0, m]
             for n in range(tile_offsets[k], tile_offsets[k + 1]):
                 for m in range(offsets[members[n]], offsets[members[n] + 1]):
                     if pixels[m] >= 0:
-                        shares[0, m] = shares[0, m] / totals[b, pixels[m] // width % height, pixels[m] % width]
+                        shares[0, m] = shares[0, m] / totals[pixels[m]]
             for i in range(top, ti.min(top + tile_height, height)):
                 for j in range(left, ti.min(left + tile_width, width)):
-                    backgrounds[b, i, j] = backgrounds[b, i, j] / totals[b, i, j]
+                    backgrounds[b, i, j] = backgrounds[b, i, j] / totals[(b * height + i) * width + j]
 
 
 @operator
@@ -383,14 +441,15 @@ def _soft_fragments(
     alpha: Array,
     background: Array,
 ) -> None:
-    t, o = fragments.tiles, fragments
-    _list_kernel(
+    t, o, on_cpu = fragments.tiles, fragments, runtime.device().arch == "cpu"
+    (_list_tile_kernel if on_cpu else _list_kernel)(
         screen, faces, t.boxes, t.pair_faces, t.pair_tiles, stats, o.offsets, o.pixels, o.faces, o.views, weights, shares,
-        *split(t.pairs), t.pairs, o.count, o.pixels.shape[0] - o.count, *t.tile, t.rows, t.columns, _negligible(), *settings.numbers, *settings.modes,
+        *split(t.pairs), t.pairs, o.count, o.pixels.shape[0] - o.count, *(() if on_cpu else t.tile), t.rows, t.columns, _negligible(),
+        *settings.numbers, *settings.modes,
     )  # fmt: skip
     if settings.rgb == SOFTMAX:
         _normalize_kernel(
-            t.tile_offsets, t.members, o.offsets, o.pixels, shares, background, empty(float, o.size),
+            t.tile_offsets, t.members, o.offsets, o.pixels, shares, background, empty(float, math.prod(o.size)),
             *split(o.size[0] * t.rows * t.columns), t.rows, t.columns, *t.tile,
         )  # fmt: skip
 
@@ -401,29 +460,28 @@ def _soft_fragments(
 @ti.kernel
 def _pulls_kernel(
     tile_offsets: Ints, members: Ints, offsets: Ints, pixels: Ints, shares: Shares, backgrounds: Pixels,
-    shares_grad: Shares, backgrounds_grad: Pixels, pulls: Pixels,
+    shares_grad: Shares, backgrounds_grad: Pixels, pulls: Floats,
     steps: int, pad: int, threads: int, rows: int, columns: int, tile_height: int, tile_width: int,
 ):  # fmt: skip
     """Per pixel, the sum of the shares times their gradients; a thread takes a tile, so nobody else adds to its pixels."""
     for q in range(steps):
-        k = work_item(q, pad, threads, pulls.shape[0] * rows * columns)
+        k = work_item(q, pad, threads, backgrounds.shape[0] * rows * columns)
         if k >= 0:
-            height, width = pulls.shape[1], pulls.shape[2]
+            height, width = backgrounds.shape[1], backgrounds.shape[2]
             b, top, left = k // (rows * columns), k // columns % rows * tile_height, k % columns * tile_width
             for i in range(top, ti.min(top + tile_height, height)):
                 for j in range(left, ti.min(left + tile_width, width)):
-                    pulls[b, i, j] = backgrounds[b, i, j] * backgrounds_grad[b, i, j]
+                    pulls[(b * height + i) * width + j] = backgrounds[b, i, j] * backgrounds_grad[b, i, j]
             for n in range(tile_offsets[k], tile_offsets[k + 1]):
                 for m in range(offsets[members[n]], offsets[members[n] + 1]):
                     if pixels[m] >= 0:
-                        i, j = pixels[m] // width % height, pixels[m] % width
-                        pulls[b, i, j] = pulls[b, i, j] + shares[0, m] * shares_grad[0, m]
+                        pulls[pixels[m]] = pulls[pixels[m]] + shares[0, m] * shares_grad[0, m]
 
 
 @ti.kernel
 def _fragments_adjoint_kernel(
     screen: Points, faces: Faces, boxes: Boxes, pair_faces: Ints, pair_tiles: Ints, stats: Stats, offsets: Ints, pixels: Ints,
-    shares: Shares, opacities: Pixels, pulls: Pixels, weights_grad: Points, shares_grad: Shares, opacities_grad: Pixels, corner_grads: Contributions,
+    shares: Shares, opacities: Pixels, pulls: Floats, weights_grad: Points, shares_grad: Shares, opacities_grad: Pixels, corner_grads: Contributions,
     steps: int, pad: int, threads: int, pairs: int, tile_height: int, tile_width: int, rows: int, columns: int,
     half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
     distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
@@ -446,7 +504,7 @@ def _fragments_adjoint_kernel(
                     if x > least_logit:
                         x_grad = cover_adjoint(x, opacity_adjoint(opacities[b, i, j], opacities_grad[b, i, j], faces.shape[0], alpha), alpha)
                         if m < offsets[n + 1] and pixels[m] == (b * stats.shape[1] + i) * stats.shape[2] + j:
-                            more, depth_grad = share_adjoint(x, shares[0, m] * (shares_grad[0, m] - pulls[b, i, j]), per_softness, rgb)
+                            more, depth_grad = share_adjoint(x, shares[0, m] * (shares_grad[0, m] - pulls[pixels[m]]), per_softness, rgb)
                             x_grad += more
                             w_grad, z_grad = surface_adjoint(w, inverse_z, perspective_correct, depth_grad, weights_grad[0, m])
                             a_grad, b_grad, c_grad = triangle.barycentrics_adjoint(v0.xy, v1.xy, v2.xy, w, w_grad)
@@ -460,6 +518,71 @@ def _fragments_adjoint_kernel(
                         b_sum += b_grad
                         c_sum += c_grad
             corner_grads[n, 0], corner_grads[n, 1], corner_grads[n, 2] = vec3(a_sum, z_sum.x), vec3(b_sum, z_sum.y), vec3(c_sum, z_sum.z)
+
+
+@ti.kernel
+def _fragments_tile_adjoint_kernel(
+    screen: Points, faces: Faces, boxes: Boxes, pair_faces: Ints, pair_tiles: Ints, stats: Stats, offsets: Ints, pixels: Ints,
+    shares: Shares, opacities: Pixels, pulls: Floats, weights_grad: Points, shares_grad: Shares, opacities_grad: Pixels, corner_grads: Contributions,
+    steps: int, pad: int, threads: int, pairs: int, rows: int, columns: int,
+    half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
+    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
+):  # fmt: skip
+    """`_fragments_adjoint_kernel` for CPUs: what the list says is laid out over eight pixels, then they are computed at once."""
+    for q in range(steps):
+        n = work_item(q, pad, threads, pairs)
+        if n >= 0:
+            height, width = stats.shape[1], stats.shape[2]
+            b, f, m = pair_faces[n] // faces.shape[0], pair_faces[n] % faces.shape[0], offsets[n]
+            top, left = pair_tiles[n] // columns % rows * TILE_HEIGHT, pair_tiles[n] % columns * TILE_WIDTH
+            v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
+            inverses, inverse_z = face_inverses(v0, v1, v2, zero)
+            box = boxes[pair_faces[n]]
+            first, last_column = ti.max(box[2], left), ti.min(box[3], left + TILE_WIDTH)
+            sums = ti.Vector([0.0] * (POSITION_GRADS * LANES))
+            for s in range(POSITION_GRADS * LANES):
+                sums[s] = 0.0
+            steps_here, lane_pulls, g0, g1, g2 = _lane_array(), _lane_array(), _lane_array(), _lane_array(), _lane_array()
+            for i in range(ti.max(box[0], top), ti.min(box[1], top + TILE_HEIGHT)):
+                for group in range((last_column - first + LANES - 1) // LANES):
+                    begin = first + group * LANES
+                    start = (b * height + i) * width + begin
+                    for lane in range(LANES):
+                        j = ti.min(begin + lane, width - 1)
+                        steps_here[lane] = opacity_adjoint(opacities[b, i, j], opacities_grad[b, i, j], faces.shape[0], alpha)
+                        lane_pulls[lane], g0[lane], g1[lane], g2[lane] = 0.0, 0.0, 0.0, 0.0
+                    listed = 1
+                    while listed == 1:
+                        listed = 0
+                        if m < offsets[n + 1]:
+                            lane = pixels[m] - start
+                            if pixels[m] >= 0 and lane < ti.min(LANES, last_column - begin):
+                                lane_pulls[lane & LANE_MASK] = shares[0, m] * (shares_grad[0, m] - pulls[pixels[m]])
+                                grad = weights_grad[0, m]
+                                g0[lane & LANE_MASK], g1[lane & LANE_MASK], g2[lane & LANE_MASK] = grad.x, grad.y, grad.z
+                                m += 1
+                                listed = 1
+                    for lane in range(LANES):
+                        j = begin + lane
+                        p = pixel_center(i, j, height, width, half)
+                        w = triangle.barycentrics(p, v0.xy, v1.xy, v2.xy)
+                        x, offset, nearest = logit(p, v0.xy, v1.xy, v2.xy, inverses, w, per_sigma, distance)
+                        more, depth_grad = share_adjoint(x, lane_pulls[lane], per_softness, rgb)
+                        x_grad = ti.select((x > least_logit) & (j < last_column), cover_adjoint(x, steps_here[lane], alpha) + more, 0.0)
+                        w_grad, z_grad = surface_adjoint(w, inverse_z, perspective_correct, depth_grad, vec3(g0[lane], g1[lane], g2[lane]))
+                        a_grad, b_grad, c_grad = logit_adjoint(v0.xy, v1.xy, v2.xy, w, offset, nearest, per_sigma, distance, x_grad)
+                        a_more, b_more, c_more = triangle.barycentrics_adjoint(v0.xy, v1.xy, v2.xy, w, w_grad)
+                        for c in ti.static(range(3)):
+                            position_grad = (a_grad + a_more, b_grad + b_more, c_grad + c_more)[c]
+                            sums[(3 * c + 0) * LANES + lane] += position_grad.x
+                            sums[(3 * c + 1) * LANES + lane] += position_grad.y
+                            sums[(3 * c + 2) * LANES + lane] += z_grad[c]
+            for c in ti.static(range(3)):
+                position_grad = vec3(0.0)
+                for lane in range(LANES):
+                    for axis in ti.static(range(3)):
+                        position_grad[axis] += sums[(3 * c + axis) * LANES + lane]
+                corner_grads[n, c] = position_grad
 
 
 @_soft_fragments.adjoint
@@ -477,14 +600,15 @@ def _soft_fragments_adjoint(
     if screen.grad is None:
         return
     t, o = fragments.tiles, fragments
-    pulls, corner_grads = empty(float, o.size), empty(vec3, (room(t.pairs), 3))
+    pulls, corner_grads = empty(float, math.prod(o.size)), empty(vec3, (room(t.pairs), 3))
     _pulls_kernel(
         t.tile_offsets, t.members, o.offsets, o.pixels, shares, background, shares.grad, background.grad, pulls,
         *split(o.size[0] * t.rows * t.columns), t.rows, t.columns, *t.tile,
     )  # fmt: skip
-    _fragments_adjoint_kernel(
+    on_cpu = runtime.device().arch == "cpu"
+    (_fragments_tile_adjoint_kernel if on_cpu else _fragments_adjoint_kernel)(
         screen, faces, t.boxes, t.pair_faces, t.pair_tiles, stats, o.offsets, o.pixels,
         shares, alpha, pulls, weights.grad, shares.grad, alpha.grad, corner_grads,
-        *split(t.pairs), t.pairs, *t.tile, t.rows, t.columns, *settings.numbers, *settings.modes,
+        *split(t.pairs), t.pairs, *(() if on_cpu else t.tile), t.rows, t.columns, *settings.numbers, *settings.modes,
     )  # fmt: skip
     gather_corners(t.face_offsets, faces, o.size[0], (corner_grads, screen.grad))
