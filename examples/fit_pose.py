@@ -35,15 +35,15 @@ def hypotheses():
 
 
 def refine(mesh, camera, lights, target, poses, steps, pixels, rates, watch=lambda image: None):
-    """Adam on a batch of rotations and translations, edges narrowing from `pixels` to a tenth; and how far each stays off."""
+    """Adam on a batch of rotations and translations, edges narrowing from `pixels` to a third; and how far each stays off."""
     pose, loss = dr.Pose(*poses), dr.scalar()
     adam = dr.optim.Adam([{"params": [pose.rotation]}, {"params": [pose.translation]}], lr=0.1, betas=(0.8, 0.99))
     goals = dr.array(np.repeat(target, len(poses[0]), axis=0))
     for step in trange(steps, desc=f"{len(poses[0])} poses", leave=False):
         done = step / steps
         for group, rate in zip(adam.groups, rates, strict=True):
-            group["lr"] = rate * 0.1**done
-        edge = pixels * 0.1**done
+            group["lr"] = rate * 0.05**done
+        edge = pixels * 0.3**done
         renderer = dr.SoftRenderer(sigma=(edge / min(camera.size)) ** 2, gamma=1e-4)
         with dr.Tape(loss):
             image = renderer(mesh.with_vertices(dr.transform(mesh.vertices, pose)), camera, lights)
@@ -63,8 +63,8 @@ def fit(mesh, view, lights, target, steps, watch=lambda image: None):
         (55, 4, 0.05, 3.0, (0.0, 0.1)),
         (20, 4, 0.15, 3.0, (0.04, 0.04)),
         (6, 4, 0.2, 1.0, (0.03, 0.02)),
-        (2, 2, 0.25, 1.0, (0.02, 0.01)),
-        (1, 1, 0.35, 1.0, (0.01, 0.005)),
+        (2, 2, 0.25, 1.0, (0.03, 0.015)),
+        (1, 1, 0.35, 1.0, (0.02, 0.01)),
     )
     for keep, shrink, share, pixels, rates in stages:
         small = dr.read(dr.downsample(dr.array(target), shrink)) if shrink > 1 else target

@@ -102,17 +102,14 @@ def _mean(
 
 @ti.func
 def _mean_adjoint(
-    mips_grad: ti.template(), row: int, target: int, from_height: int, from_width: int, height: int, width: int, k: int, m: int, even: ti.template()
+    mips_grad: ti.template(), row: int, target: int, from_height: int, from_width: int, height: int, width: int, k: int, m: int
 ):  # fmt: skip
     """Gradient of texel (k, m), from the texels of the next level that it is part of."""
     total = vec3(0.0)
-    if ti.static(even):
-        total = 0.25 * mips_grad[row, target + (k >> 1) * width + (m >> 1)]
-    else:
-        for i in range(k * height // from_height, ((k + 1) * height - 1) // from_height + 1):
-            for j in range(m * width // from_width, ((m + 1) * width - 1) // from_width + 1):
-                share = _overlap(i, k, from_height, height) * _overlap(j, m, from_width, width)
-                total += share * mips_grad[row, target + i * width + j]
+    for i in range(k * height // from_height, ((k + 1) * height - 1) // from_height + 1):
+        for j in range(m * width // from_width, ((m + 1) * width - 1) // from_width + 1):
+            share = _overlap(i, k, from_height, height) * _overlap(j, m, from_width, width)
+            total += share * mips_grad[row, target + i * width + j]
     return total
 
 
@@ -143,19 +140,32 @@ def _pyramid(texture: Array, mips: Array, built: Pyramid) -> None:
 
 @ti.kernel
 def _first_level_adjoint_kernel(texture_grad: Textures, mips_grad: Points, height: int, width: int, even: ti.template()):
-    for row, k, m in ti.ndrange(texture_grad.shape[0], texture_grad.shape[1], texture_grad.shape[2]):
-        texture_grad[row, k, m] = texture_grad[row, k, m] + _mean_adjoint(
-            mips_grad, row, 0, texture_grad.shape[1], texture_grad.shape[2], height, width, k, m, even
-        )
+    if ti.static(even):  # every texel is part of one only
+        for row, i, j in ti.ndrange(mips_grad.shape[0], height, width):
+            grad = 0.25 * mips_grad[row, i * width + j]
+            for di, dj in ti.static(ti.ndrange(2, 2)):
+                texture_grad[row, 2 * i + di, 2 * j + dj] = texture_grad[row, 2 * i + di, 2 * j + dj] + grad
+    else:
+        for row, k, m in ti.ndrange(texture_grad.shape[0], texture_grad.shape[1], texture_grad.shape[2]):
+            texture_grad[row, k, m] = texture_grad[row, k, m] + _mean_adjoint(
+                mips_grad, row, 0, texture_grad.shape[1], texture_grad.shape[2], height, width, k, m
+            )
 
 
 @ti.kernel
 def _next_level_adjoint_kernel(
     mips_grad: Points, from_height: int, from_width: int, source: int, height: int, width: int, target: int, even: ti.template()
 ):  # fmt: skip
-    for row, k, m in ti.ndrange(mips_grad.shape[0], from_height, from_width):
-        texel = source + k * from_width + m
-        mips_grad[row, texel] = mips_grad[row, texel] + _mean_adjoint(mips_grad, row, target, from_height, from_width, height, width, k, m, even)
+    if ti.static(even):
+        for row, i, j in ti.ndrange(mips_grad.shape[0], height, width):
+            grad = 0.25 * mips_grad[row, target + i * width + j]
+            for di, dj in ti.static(ti.ndrange(2, 2)):
+                texel = source + (2 * i + di) * from_width + 2 * j + dj
+                mips_grad[row, texel] = mips_grad[row, texel] + grad
+    else:
+        for row, k, m in ti.ndrange(mips_grad.shape[0], from_height, from_width):
+            texel = source + k * from_width + m
+            mips_grad[row, texel] = mips_grad[row, texel] + _mean_adjoint(mips_grad, row, target, from_height, from_width, height, width, k, m)
 
 
 @_pyramid.adjoint
@@ -212,13 +222,14 @@ def sample_texture(built: Pyramid, uv: Array, levels: Array, views: Array, wrap:
 def _index(k: int, n: int, wrap: ti.template()):
     """Which of n texels on a line is at place k."""
     index = k
-    if ti.static(wrap == WRAP):
-        index = k % n
-    elif ti.static(wrap == CLAMP):
-        index = ti.math.clamp(k, 0, n - 1)
-    else:
-        turn = k % (2 * n)
-        index = ti.select(turn < n, turn, 2 * n - 1 - turn)
+    if k < 0 or k >= n:  # seldom, and a remainder takes as long as all the rest
+        if ti.static(wrap == WRAP):
+            index = k % n
+        elif ti.static(wrap == CLAMP):
+            index = ti.math.clamp(k, 0, n - 1)
+        else:
+            turn = k % (2 * n)
+            index = ti.select(turn < n, turn, 2 * n - 1 - turn)
     return index
 
 
@@ -313,11 +324,11 @@ def _add_row(texture_grad: ti.template(), mips_grad: ti.template(), row: int, le
 @ti.kernel
 def _rows_adjoint_kernel(
     table: Ints, uv: UVs, levels: Levels, views: Ints, texture_grad: Textures, mips_grad: Points, out_grad: Points,
-    count: int, steps: int, pad: int, threads: int, wrap: ti.template(),
+    count: int, steps: int, pad: int, threads: int, owners: int, wrap: ti.template(),
 ):  # fmt: skip
-    """For CPUs: a thread owns every so many rows of texels, and adds what falls on them, in the order of the points."""
+    """For CPUs: each of 2^k owners has every 2^k-th row of texels, and adds what falls on them, in the order of the points."""
     for q in range(steps):
-        owners, owner = threads, work_item(q, pad, threads, threads)
+        owner = work_item(q, pad, threads, owners)
         if owner >= 0:
             for n in range(uv.shape[1]):
                 grad = out_grad[0, n]
@@ -329,11 +340,11 @@ def _rows_adjoint_kernel(
                         if share > 0.0:
                             height, width, first = table[3 * level], table[3 * level + 1], table[3 * level + 2]
                             i0, i1, down = _footprint(uv[0, n].y, height, wrap)
-                            if i0 % owners == owner or i1 % owners == owner:
+                            if (i0 & (owners - 1)) == owner or (i1 & (owners - 1)) == owner:
                                 j0, j1, s = _footprint(uv[0, n].x, width, wrap)
-                                if i0 % owners == owner:
+                                if (i0 & (owners - 1)) == owner:
                                     _add_row(texture_grad, mips_grad, row, level, first, width, i0, j0, j1, s, share * (1 - down) * grad)
-                                if i1 % owners == owner:
+                                if (i1 & (owners - 1)) == owner:
                                     _add_row(texture_grad, mips_grad, row, level, first, width, i1, j0, j1, s, share * down * grad)
 
 
@@ -401,7 +412,8 @@ def add_to_texels(
     """Spread the gradients of samples, (1, N) of vec3, over the texels of all levels, always in the same order."""
     count, table, rows = len(built.sizes), built.table, built.texture.shape[0]
     if runtime.device().arch == "cpu":
-        _rows_adjoint_kernel(table, uv, levels, views, texture_grad, mips_grad, out_grad, count, *split(runtime.device().threads), wrap)
+        owners = 1 << (runtime.device().threads - 1).bit_length()
+        _rows_adjoint_kernel(table, uv, levels, views, texture_grad, mips_grad, out_grad, count, *split(owners), owners, wrap)
         return
     first_texels = built.texture.shape[1] * built.texture.shape[2]
     texels, entries = first_texels + built.mips.shape[1], 8 * uv.shape[1]
