@@ -80,3 +80,13 @@ def test_deform_to_given_silhouettes(softras, run, tmp_path):
 def test_fit(run):
     iou, psnr = run("fit", "fit.gif", "loss.png", "fitted.obj", "fitted.glb", steps=3, views=3, size=24)
     assert 0 < iou <= 1 and psnr > 0
+
+
+def test_fit_pose(run):
+    """Too few steps to find it; the pictures are there, and the pose is one."""
+    ((angle, place),) = run("fit_pose", "fit_pose.gif", "fit_pose.png", steps=20, size=48)
+    assert 0 <= angle <= 180 and 0 <= place < 1
+
+
+def test_find_a_camera(run):
+    assert run("fit_pose", "camera.gif", camera=True, steps=6, size=48) == 6
