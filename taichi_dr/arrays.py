@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import taichi as ti
 from taichi.lang import impl
+from taichi.lang._ndarray import ScalarNdarray
 
 from . import runtime
 
@@ -142,11 +143,20 @@ class unrecorded:
         self._runtime.grad_replaced = self._before
 
 
+class _Numbers(ScalarNdarray):
+    """An array that is freed by `_free` only: Taichi's own, left over from before an `init`, frees whatever has its address now."""
+
+    def __del__(self) -> None:
+        pass
+
+
 def allocate(element: Any, shape: tuple[int, ...], needs_grad: bool) -> Array:
-    """A new array whose memory goes when it goes: Taichi frees arrays of numbers, and keeps arrays of vectors for ever."""
+    """A new array whose memory goes when it goes; Taichi itself keeps arrays of vectors for ever."""
     out = ti.ndarray(element, shape, needs_grad=needs_grad)
     for x in (out, out.grad):
-        if x is not None and x.element_shape:
+        if x is not None:
+            if isinstance(x, ScalarNdarray):
+                x.__class__ = _Numbers
             weakref.finalize(x, _free, impl.get_runtime(), x.arr).atexit = False
     return out
 
