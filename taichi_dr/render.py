@@ -129,8 +129,9 @@ class SoftRenderer:
             camera: B views.
 
         Returns:
-            (H, W) numbers, or (B, H, W) where each view has a texture of its own. `coverage > 0` are the texels that a fit
-            can learn; `dr.fill_unseen(texture, coverage > 0)` continues them into the others.
+            (H, W) numbers, or (B, H, W) where each view has a texture of its own. With mip maps a coarse level reaches a
+            little into texels that no pixel shows: take for seen what is above a tenth of the mean, as in
+            `dr.fill_unseen(texture, coverage > 0.1 * coverage.mean())`, which continues it into the others.
 
         Raises:
             ValueError: a mesh without a texture.

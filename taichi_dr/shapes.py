@@ -1,6 +1,9 @@
 """Meshes by formula: the middle at the origin, y up, faces counter-clockwise from outside, closed but for the plane.
 
 Each shape is a function that returns a `Mesh`; below it the formula in NumPy, (vertices (V, 3), faces (F, 3)).
+
+Shapes that unroll come with texture coordinates: uv_sphere, cylinder, torus and plane. Their texture is upright and not
+mirrored seen from outside; it wraps around the y axis from +z over +x, with a seam, or two on the torus, that splits uv alone.
 """
 
 import math
@@ -69,7 +72,7 @@ def _cut_in_four(vertices: np.ndarray, faces: np.ndarray) -> Data:
 def uv_sphere(radius: float = 1.0, segments: tuple[int, int] = (48, 24)) -> Mesh:
     """A sphere of meridians and parallels, with one vertex at each pole.
 
-        p = radius (sin t sin a, cos t, sin t cos a)
+        p = radius (sin t sin a, cos t, sin t cos a),   u = a / 2 pi,   v = t / pi
 
     Args:
         radius: positive.
@@ -78,7 +81,8 @@ def uv_sphere(radius: float = 1.0, segments: tuple[int, int] = (48, 24)) -> Mesh
     Raises:
         ValueError: an argument out of range.
     """
-    return Mesh(*_uv_sphere(radius, segments))
+    vertices, faces = _uv_sphere(radius, segments)
+    return Mesh(vertices, faces, **_unrolled_lathe(vertices, segments[0]))
 
 
 def _uv_sphere(radius: float, segments: tuple[int, int]) -> Data:
@@ -91,7 +95,9 @@ def _uv_sphere(radius: float, segments: tuple[int, int]) -> Data:
 def cylinder(radius: float = 1.0, height: float = 2.0, segments: tuple[int, int] = (48, 1)) -> Mesh:
     """A cylinder around the y axis, closed by two disks with a vertex in the middle.
 
-        p = (radius sin a, y, radius cos a),   |y| <= height / 2
+        p = (radius sin a, y, radius cos a),   |y| <= height / 2,   u = a / 2 pi
+
+    v is the way from the middle of the upper disk over the side to the middle of the lower one, as a share of all of it.
 
     Args:
         radius, height: positive.
@@ -100,7 +106,8 @@ def cylinder(radius: float = 1.0, height: float = 2.0, segments: tuple[int, int]
     Raises:
         ValueError: an argument out of range.
     """
-    return Mesh(*_cylinder(radius, height, segments))
+    vertices, faces = _cylinder(radius, height, segments)
+    return Mesh(vertices, faces, **_unrolled_lathe(vertices, segments[0]))
 
 
 def _cylinder(radius: float, height: float, segments: tuple[int, int]) -> Data:
@@ -122,10 +129,23 @@ def _lathe(profile: np.ndarray, top: float, bottom: float, around: int) -> Data:
     return vertices, np.concatenate([_grid_faces(len(profile), around, False, True), caps]).astype(np.int32)
 
 
+def _unrolled_lathe(vertices: np.ndarray, around: int) -> dict[str, np.ndarray]:
+    """uv and uv_faces of a lathe's vertices and faces: u around the axis, v along the profile; each face at a pole has its own there."""
+    profile = np.concatenate([vertices[-2:-1], vertices[:-2:around], vertices[-1:]])
+    way = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(profile, axis=0), axis=1))])
+    u, middles = np.arange(around + 1) / around, (np.arange(around) + 0.5) / around
+    uv = [np.stack(np.broadcast_arrays(u, v), axis=-1) for v in (way / way[-1])[1:-1]]
+    uv += [np.stack([middles, np.full(around, v)], axis=-1) for v in (0.0, 1.0)]
+    here, last = np.arange(around), (len(profile) - 3) * (around + 1)
+    upper, lower = last + around + 1 + here, last + 2 * around + 1 + here
+    caps = [np.stack([here, here + 1, upper], axis=1), np.stack([last + here + 1, last + here, lower], axis=1)]
+    return {"uv": np.concatenate(uv), "uv_faces": np.concatenate([_grid_faces(len(profile) - 2, around + 1, False, False), *caps])}
+
+
 def torus(radius: float = 1.0, tube: float = 0.4, segments: tuple[int, int] = (48, 24)) -> Mesh:
     """A ring around the y axis.
 
-        p = ((radius + tube cos t) sin a, tube sin t, (radius + tube cos t) cos a)
+        p = ((radius + tube cos t) sin a, tube sin t, (radius + tube cos t) cos a),   u = a / 2 pi,   v = 1/2 - t / 2 pi
 
     Args:
         radius: from the middle of the ring to the middle of the tube, more than `tube`.
@@ -135,7 +155,9 @@ def torus(radius: float = 1.0, tube: float = 0.4, segments: tuple[int, int] = (4
     Raises:
         ValueError: an argument out of range.
     """
-    return Mesh(*_torus(radius, tube, segments))
+    vertices, faces = _torus(radius, tube, segments)
+    around, about = segments
+    return Mesh(vertices, faces, uv=_grid_uv(about, around), uv_faces=_grid_faces(about + 1, around + 1, False, False))
 
 
 def _torus(radius: float, tube: float, segments: tuple[int, int]) -> Data:
@@ -144,7 +166,7 @@ def _torus(radius: float, tube: float, segments: tuple[int, int]) -> Data:
     if tube >= radius:
         raise ValueError(f"tube: expected less than radius = {radius!r}, so that the ring does not meet itself, got {tube!r}")
     around, about = _segments(segments, 3, 3)
-    a, t = 2 * np.pi * np.arange(around) / around, -2 * np.pi * np.arange(about) / about
+    a, t = 2 * np.pi * np.arange(around) / around, np.pi - 2 * np.pi * np.arange(about) / about  # from inside, where the seam is, upward
     reach = radius + tube * np.cos(t)
     rings = np.stack([np.outer(reach, np.sin(a)), np.repeat(tube * np.sin(t)[:, None], around, axis=1), np.outer(reach, np.cos(a))], axis=2)
     return rings.reshape(-1, 3), _grid_faces(about, around, True, True)
@@ -181,7 +203,7 @@ def _cube(size: float, subdivisions: int) -> Data:
 def plane(size: float = 2.0, subdivisions: int = 1) -> Mesh:
     """A square at y = 0 that faces up.
 
-        V = (n + 1)^2,   F = 2 n^2
+        V = (n + 1)^2,   F = 2 n^2,   u = x / size + 1/2,   v = z / size + 1/2
 
     Args:
         size: length of an edge, positive.
@@ -190,7 +212,7 @@ def plane(size: float = 2.0, subdivisions: int = 1) -> Mesh:
     Raises:
         ValueError: an argument out of range.
     """
-    return Mesh(*_plane(size, subdivisions))
+    return Mesh(*_plane(size, subdivisions), uv=_grid_uv(subdivisions, subdivisions))
 
 
 def _plane(size: float, subdivisions: int) -> Data:
@@ -206,6 +228,12 @@ def _grid_faces(rows: int, columns: int, rows_close: bool, columns_close: bool) 
     below, right = (i + 1) % rows, (j + 1) % columns
     a, b, c, d = i * columns + j, below * columns + j, below * columns + right, i * columns + right
     return np.stack([a, b, c, a, c, d], axis=-1).reshape(-1, 3).astype(np.int32)
+
+
+def _grid_uv(rows: int, columns: int) -> np.ndarray:
+    """Texture coordinates at the corners of a grid of cells: v down, u to the right."""
+    v, u = np.meshgrid(np.arange(rows + 1) / rows, np.arange(columns + 1) / columns, indexing="ij")
+    return np.stack([u, v], axis=-1).reshape(-1, 2)
 
 
 def _whole(name: str, value: Any, least: int) -> int:

@@ -12,6 +12,7 @@ import taichi_dr as dr
 from taichi_dr import runtime
 
 EXAMPLES = pathlib.Path(__file__).resolve().parent.parent / "examples"
+CORNERS = [(slice(4, 28), slice(4, 28)), (slice(4, 28), slice(-28, -4)), (slice(-28, -4), slice(4, 28))]  # red, green, blue
 
 
 @pytest.fixture
@@ -90,3 +91,38 @@ def test_fit_pose(run):
 
 def test_find_a_camera(run):
     assert run("fit_pose", "camera.gif", camera=True, steps=6, size=48) == 6
+
+
+def test_fit_texture(run, tmp_path):
+    """A few steps find some of it; the files show the same mesh, upright."""
+    assert run("fit_texture", "fit.gif", "texture.png", "fitted.obj", "fitted.glb", checker=True, steps=24, views=6, size=40) > 12
+    found = iio.imread(tmp_path / "fit_texture" / "texture.png")[:, 256:512].astype(int)
+    red, green, blue = (found[rows, columns].mean(axis=(0, 1)).argmax() for rows, columns in CORNERS)
+    assert (red, green, blue) == (0, 1, 2)
+    for file in ("fitted.obj", "fitted.glb"):
+        texture = dr.read(dr.Mesh.load(tmp_path / "fit_texture" / file, texture="uv").texture)[0]
+        np.testing.assert_allclose(texture * 255, found, atol=1)
+
+
+def test_fit_the_texture_of_a_given_mesh(run, tmp_path, rng):
+    sphere = dr.shapes.uv_sphere(segments=(16, 8))
+    mesh = dr.Mesh(sphere.vertices, sphere.faces, uv=sphere.uv, uv_faces=sphere.uv_faces, texture=rng.random((7, 9, 3)))
+    mesh.save(tmp_path / "sphere.obj")
+    assert run("fit_texture", "fit.gif", "texture.png", mesh=tmp_path / "sphere.obj", steps=2, views=2, size=24) > 5
+
+
+def test_a_mesh_without_texture_coordinates_has_no_texture_to_fit(run, tmp_path):
+    dr.shapes.cube().save(tmp_path / "cube.obj")
+    with pytest.raises(SystemExit, match="no texture coordinates"):
+        run("fit_texture", mesh=tmp_path / "cube.obj")
+
+
+def test_fit_light(run):
+    coefficients, direction, intensity = run("fit_light", "fit.gif", "light.png", "loss.png", steps=100, size=24)
+    assert coefficients < 0.5 and direction < 15 and intensity < 0.5
+
+
+def test_fit_the_light_of_an_environment(run, shared):
+    """Where no sun is sought, few steps find it."""
+    (coefficients,) = run("fit_light", "fit.gif", "light.png", steps=120, size=24, environment=shared / "data/envmap/sunsky.exr")
+    assert coefficients < 0.02

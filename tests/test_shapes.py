@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import taichi_dr as dr
 from taichi_dr import shapes
 
 CLOSED = {
@@ -104,6 +105,70 @@ def test_cube_and_cylinder_stand_around_the_origin():
 def test_shapes_are_meshes(f32, shape):
     mesh = shape()
     assert mesh.vertices.shape[0] == 1 and mesh.faces.shape[0] > 1 and mesh.vertices.grad is not None
+
+
+# --- Texture coordinates ------------------------------------------------------------------------------------------
+
+UNROLLED = {
+    "uv_sphere": lambda: shapes.uv_sphere(1.5, (9, 7)),
+    "cylinder": lambda: shapes.cylinder(0.5, 3.0, (7, 3)),
+    "torus": lambda: shapes.torus(1.0, 0.4, (9, 7)),
+    "plane": lambda: shapes.plane(3.0, 4),
+}
+
+
+def at_corners(mesh):
+    """Positions (F, 3, 3) and texture coordinates (F, 3, 2)."""
+    return dr.read(mesh.vertices)[0][dr.read(mesh.faces)], dr.read(mesh.uv)[0][dr.read(mesh.uv_faces)]
+
+
+def uv_areas(uv):
+    """Twice the signed area of each face in the texture, positive where it is seen from outside as it is there, v down."""
+    (u1, v1), (u2, v2) = np.moveaxis(uv[:, 1] - uv[:, 0], -1, 0), np.moveaxis(uv[:, 2] - uv[:, 0], -1, 0)
+    return u2 * v1 - u1 * v2
+
+
+@pytest.mark.parametrize("name", UNROLLED)
+def test_texture_coordinates_are_one_to_one_and_not_mirrored(f32, name):
+    _, uv = at_corners(UNROLLED[name]())
+    assert uv.min() >= 0 and uv.max() <= 1
+    areas = uv_areas(uv)
+    assert (areas > 1e-4).all()
+    beside_poles = {"uv_sphere": 1 / 7, "cylinder": 1 / 8}.get(name, 0)  # half of the first and of the last row
+    np.testing.assert_allclose(areas.sum() / 2, 1 - beside_poles, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["uv_sphere", "cylinder", "torus"])
+def test_u_goes_around_the_axis_with_one_seam(f32, name):
+    positions, uv = at_corners(UNROLLED[name]())
+    apart = np.hypot(positions[..., 0], positions[..., 2]) > 1e-6
+    around = np.arctan2(positions[..., 0], positions[..., 2])[apart] / (2 * np.pi) - uv[..., 0][apart]
+    np.testing.assert_allclose(around, np.rint(around), atol=1e-6)
+
+
+def test_v_goes_down(f32):
+    positions, uv = at_corners(UNROLLED["uv_sphere"]())
+    np.testing.assert_allclose(np.arccos(positions[..., 1] / 1.5) / np.pi, uv[..., 1], atol=1e-3)
+    positions, uv = at_corners(UNROLLED["cylinder"]())  # half a unit over each disk, three down the side
+    side = np.hypot(positions[..., 0], positions[..., 2]) > 0.4
+    np.testing.assert_allclose(uv[..., 1][side], ((0.5 + 1.5 - positions[..., 1]) / 4)[side], atol=1e-6)
+    positions, uv = at_corners(UNROLLED["torus"]())
+    t = np.pi - 2 * np.pi * uv[..., 1]
+    np.testing.assert_allclose(positions[..., 1], 0.4 * np.sin(t), atol=1e-6)
+    np.testing.assert_allclose(np.hypot(positions[..., 0], positions[..., 2]), 1 + 0.4 * np.cos(t), atol=1e-6)
+    positions, uv = at_corners(UNROLLED["plane"]())
+    np.testing.assert_allclose(uv, positions[..., [0, 2]] / 3 + 0.5, atol=1e-6)
+
+
+def test_a_texture_is_seen_upright(f32):
+    """Its left half is on the +x side of a sphere, its upper half above; seen from +x what is left in the texture is left."""
+    texture = np.zeros((16, 32, 3))
+    texture[:8, :8, 0], texture[:8, 8:16, 1], texture[8:, :16, 2] = 1, 1, 1
+    sphere = shapes.uv_sphere()
+    mesh = dr.Mesh(sphere.vertices, sphere.faces, uv=sphere.uv, uv_faces=sphere.uv_faces, texture=texture)
+    image = dr.read(dr.SoftRenderer()(mesh, dr.Camera.orbit(3.0, 0, 90, size=32)))[0]
+    for (row, column), color in {(10, 10): (1, 0, 0), (10, 22): (0, 1, 0), (22, 10): (0, 0, 1), (22, 22): (0, 0, 1)}.items():
+        np.testing.assert_allclose(image[row, column, :3], color, atol=0.02)
 
 
 BAD_SHAPES = [
