@@ -11,6 +11,7 @@ from .arrays import Array, array, empty, read, unrecorded, zero
 from .camera import Camera, camera_frame, project
 from .materials import Material
 from .mesh import Mesh
+from .mipmap import pyramid
 from .normals import face_normals, vertex_normals
 from .raster.channels import component, join_fours, take_four
 from .raster.composite import composite, composite_over, face_ids, visible_part
@@ -20,7 +21,7 @@ from .raster.fragments import Fragments, soft_fragments
 from .raster.interpolate import interpolate, per_face
 from .raster.soft import soft_rasterize
 from .shading import shade, shade_points
-from .texture import pyramid, sample_texture, texel_shares
+from .texture import sample_texture, texel_shares
 from .vectors import normalize
 
 SHADINGS = ("gouraud", "flat", "phong")

@@ -32,6 +32,7 @@ from .arrays import (
     work_item,
     zero,
 )
+from .elementary import exp, log
 from .frame import EYE as FRAME_EYE
 from .frame import camera_frame
 from .harmonics import smoothed_basis, smoothed_basis_adjoint
@@ -58,7 +59,6 @@ from .lights import (
 )
 from .materials import MODELS, PHONG, Material
 from .normals import expect_mesh, face_centers, face_normals, vertex_normals
-from .raster.fragment import _inlines_exp, exp
 from .sums import Strips, row_total, strips
 from .tape import operator
 from .vectors import unit_adjoint
@@ -228,27 +228,9 @@ def _model(material: Material | None, frame: Array | None) -> int:
 
 
 @ti.func
-def _log(x):
-    """Natural logarithm of x >= LEAST_COSINE, within 1e-7; spelled out on CPUs, where a call keeps LLVM from vectorizing."""
-    value = 0.0
-    if ti.static(_inlines_exp()):
-        # x = 2^k m with m in [1/sqrt(2), sqrt(2)); log m = 2 artanh(s), s = (m - 1) / (m + 1), by its series.
-        bits = ti.bit_cast(x, ti.i32) - 0x3F3504F3
-        k = bits >> 23
-        m = ti.bit_cast((bits & 0x7FFFFF) + 0x3F3504F3, ti.f32)
-        s = (m - 1.0) / (m + 1.0)
-        z = s * s
-        series = 2.0 + z * (0.666666667 + z * (0.4 + z * (0.285714286 + z * 0.222222222)))
-        value = float(k) * 0.693359375 + (s * series - float(k) * 2.12194440e-4)
-    else:
-        value = ti.log(x)
-    return value
-
-
-@ti.func
 def _power(x, exponent):
     """x^exponent, 0 for x up to LEAST_COSINE."""
-    return ti.select(x > LEAST_COSINE, exp(ti.min(exponent * _log(ti.max(x, LEAST_COSINE)), 80.0)), 0.0)
+    return ti.select(x > LEAST_COSINE, exp(ti.min(exponent * log(ti.max(x, LEAST_COSINE)), 80.0)), 0.0)
 
 
 @ti.func
@@ -256,7 +238,7 @@ def _power_adjoint(x, exponent, value, value_grad):
     """Gradients of x and of the exponent."""
     x_grad, exponent_grad = 0.0, 0.0
     if x > LEAST_COSINE:
-        x_grad, exponent_grad = value_grad * value * exponent / x, value_grad * value * _log(x)
+        x_grad, exponent_grad = value_grad * value * exponent / x, value_grad * value * log(x)
     return x_grad, exponent_grad
 
 
