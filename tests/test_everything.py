@@ -22,8 +22,11 @@ def arrays_of(prefix, x):
     return {f"{prefix}.{name}": y for name, y in vars(x).items() if isinstance(y, ti.Ndarray)}
 
 
-def every_light(rng, batch=()):
-    """One of every kind, around a camera that looks from (1, 1, 2)."""
+LIGHTS = ("ambient", "directional", "point", "attenuated point", "spot", "harmonics")
+
+
+def lit_by(rng, names=LIGHTS, batch=()):
+    """Lights around a camera that looks from (1, 1, 2), and their fields by name."""
     color = lambda: rng.uniform(0.1, 0.4, (*batch, 3))  # noqa: E731
     near = lambda *at: np.add(at, rng.uniform(-0.2, 0.2, (*batch, 3)))  # noqa: E731
     cone = {"exponent": rng.uniform(1, 2, batch), "inner": rng.uniform(15, 20, batch), "outer": rng.uniform(50, 60, batch)}
@@ -36,9 +39,9 @@ def every_light(rng, batch=()):
         "harmonics": dr.SphericalHarmonicsLight(rng.uniform(-0.3, 0.3, (*batch, 9, 3))),
     }
     params = {}
-    for name, light in lights.items():
-        params |= arrays_of(name, light)
-    return list(lights.values()), params
+    for name in names:
+        params |= arrays_of(name, lights[name])
+    return [lights[name] for name in names], params
 
 
 def motions(eyes):
@@ -63,7 +66,7 @@ def textured(rng, mipmaps=True):
     """A texture under Phong shading, a camera that looks at it, and all other outputs."""
     mesh = textured_wedge(rng, 1)
     camera = dr.Camera.look_at(EYE, AT, UP, fov=50.0, size=SIZE)
-    lights, params = every_light(rng)
+    lights, params = lit_by(rng)
     material = dr.Material((0.9, 0.8, 0.7), (0.4, 0.5, 0.3), 4.0, "phong")
     background = dr.array([0.2, 0.5, 0.3])
     renderer = dr.SoftRenderer(shading="phong", mipmaps=mipmaps, background=background, **SOFT)
@@ -86,7 +89,7 @@ def flat(rng):
     camera = dr.Camera.from_pose(
         dr.Pose.from_matrix(motions([EYE, (1.9, 0.8, 1.5)])), focal=(17, 19), principal=(8.4, 7.5), size=SIZE, distortion=lens
     )
-    lights, params = every_light(rng, (2,))
+    lights, params = lit_by(rng, ("attenuated point", "harmonics"), (2,))
     material = dr.Material((0.9, 0.8, 0.7), (0.4, 0.5, 0.3), 6.0, "blinn-phong")
     background = dr.array(rng.uniform(0, 1, (2, 3)))
     renderer = dr.SoftRenderer(shading="flat", two_sided=True, background=background, **SOFT)
@@ -103,7 +106,7 @@ def gouraud(rng):
     mesh = wedge(rng)
     pose = dr.Pose.from_matrix(motions([EYE])[0], six=True)
     camera = dr.Camera.from_pose(pose, focal=(17, 19), principal=(8.4, 7.5), size=SIZE, distortion=dr.Fisheye(0.05, -0.02, 0.01, -0.004))
-    lights, params = every_light(rng)
+    lights, params = lit_by(rng, ("directional", "spot"))
     material = dr.Material((0.9, 0.8, 0.7), (0.4, 0.5, 0.3), 6.0, "blinn-phong")
     background = dr.array([0.2, 0.5, 0.3])
     renderer = dr.SoftRenderer(background=background, perspective_correct=True, **SOFT)
@@ -177,8 +180,10 @@ def test_the_level_of_the_texture_stays_0(f64):
     np.testing.assert_allclose(dr.read(with_levels), dr.read(without), atol=1e-15)
 
 
-def test_every_device_agrees_in_float32_with_the_cpu_in_float64(arch, request):
+def test_devices_agree_in_float32_with_the_cpu_in_float64(arch, request):
     """Pictures, and gradients within 1e-3 of their length."""
+    if arch == "cpu":
+        pytest.skip("compares other devices with the CPU, which other tests compare with NumPy")
     if runtime.device()[:2] != ("cpu", "f64"):
         runtime.init("cpu", precision="f64")
     exact, exact_grads = pictures_and_gradients()
