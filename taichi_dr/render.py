@@ -12,6 +12,7 @@ from .camera import Camera, camera_frame, project
 from .clip import Clipped, repeated, rounded_planes, sight
 from .materials import Material
 from .mesh import Mesh
+from .mipmap import pyramid
 from .normals import face_normals, vertex_normals
 from .raster.channels import component, join_fours, take_four
 from .raster.composite import composite, composite_over, face_ids, visible_part
@@ -22,7 +23,7 @@ from .raster.interpolate import _own_indices as own_indices
 from .raster.interpolate import interpolate, per_face
 from .raster.soft import soft_rasterize
 from .shading import shade, shade_points
-from .texture import pyramid, sample_texture, texel_shares
+from .texture import sample_texture, texel_shares
 from .vectors import normalize
 
 SHADINGS = ("gouraud", "flat", "phong")

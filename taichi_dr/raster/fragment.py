@@ -4,9 +4,9 @@ Nothing here branches, so that on CPUs LLVM computes eight fragments at once; wh
 """
 
 import taichi as ti
-from taichi.lang import impl
 
 from ..arrays import vec2, vec3
+from ..elementary import exp
 from . import triangle
 
 HARD, BARYCENTRIC, EUCLIDEAN = 0, 1, 2
@@ -19,27 +19,6 @@ ALPHAS = {"hard": HARD, "sum": SUM, "prod": PROD}
 
 FAR_AWAY = 1e30  # a logit or a depth beyond all others; infinities do not survive fast math
 LEAST_KEEP = 1e-30  # the product of 1 - D stops here: smaller floats are slow and change nothing
-
-
-def _inlines_exp() -> bool:
-    """Whether `exp` is spelled out: on CPUs a call into the C library would keep LLVM from vectorizing."""
-    return impl.current_cfg().arch in (ti.x64, ti.arm64) and impl.get_runtime().default_fp == ti.f32
-
-
-@ti.func
-def exp(x):
-    """e^x for x <= 0, within 1e-7 relative; at least 1e-38."""
-    value = 0.0
-    if ti.static(_inlines_exp()):
-        # e^x = 2^k e^r with |r| <= ln 2 / 2; ln 2 in two parts, the first exact times k; e^r by its minimax polynomial.
-        y = ti.select(x > -87.0, x, -87.0)
-        k = ti.floor(y * 1.44269504 + 0.5)
-        r = y - k * 0.693359375 + k * 2.12194440e-4
-        tail = 0.16666420814 + r * (0.04166835816 + r * (0.00837477304 + r * 0.00138294184))
-        value = (1.0000000005921 + r * (1.00000003612983 + r * (0.4999999149 + r * tail))) * ti.bit_cast((int(k) + 127) << 23, ti.f32)
-    else:
-        value = ti.exp(x)
-    return value
 
 
 @ti.func

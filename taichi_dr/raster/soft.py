@@ -69,7 +69,7 @@ Contributions = ti.types.ndarray(dtype=vec3, ndim=2, needs_grad=False)  # (pairs
 CPU_TILE = TILE_HEIGHT, TILE_WIDTH = 4, 32  # pixels; wide, to cut few rows of a face; small, to compile fast
 GPU_TILE = 8  # pixels on a side
 TILE_MASK = (1 << (TILE_HEIGHT * TILE_WIDTH - 1).bit_length()) - 1  # covers the indices of a CPU tile's pixels
-LANES = 8  # pixels that a CPU computes at once
+LANES = 4  # pixels that a CPU computes at once
 GRADS = 18  # of a face: position and color of three corners
 
 
@@ -181,7 +181,7 @@ def _tile_kernel(
     half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
     distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
 ):  # fmt: skip
-    """For CPUs: a thread takes a tile, keeps its pixels in local arrays, and adds face after face, eight pixels at once."""
+    """For CPUs: a thread takes a tile, keeps its pixels in local arrays, and adds face after face, four pixels at once."""
     for q in range(steps):
         k = work_item(q, pad, threads, image.shape[0] * rows * columns)
         if k >= 0:
