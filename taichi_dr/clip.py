@@ -58,7 +58,7 @@ ROUNDINGS = 16  # by which the depth between corners that are on a plane may lea
 class Sight(NamedTuple):
     """How many vertices are where, per view: (B,) each."""
 
-    outside: np.ndarray  # nearer than near, beyond far or not finite
+    outside: np.ndarray  # nearer than near or beyond far; those that are not finite are in no face that is drawn
     shown: np.ndarray  # between the planes and on the picture
 
 
@@ -80,7 +80,7 @@ def _sight_kernel(screen: Points, near: float, far: float, across: float, upward
         for v in range(strip * length, ti.min((strip + 1) * length, screen.shape[1])):
             p = screen[b, v]
             between = (near <= p.z) & (p.z <= far)
-            outside += ti.select(between, 0, 1)
+            outside += ti.select(is_finite_number(p.z) and not between, 1, 0)
             shown += ti.select(between & (ti.abs(p.x) <= across) & (ti.abs(p.y) <= upward), 1, 0)
         found[q], found[screen.shape[0] * strips + q] = outside, shown
 
