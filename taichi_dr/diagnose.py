@@ -17,6 +17,7 @@ from .optim import SGD
 from .raster.tiles import MIN_AREA
 from .render import SoftRenderer
 from .tape import Tape
+from .visibility import middle_text, point_text, views_text, why_unseen
 
 SOFT_PIXELS = 0.5  # sqrt(sigma) in pixels below which most edges pass between pixel centers
 APART = 1e-3  # of the smaller silhouette, the overlap below which two are apart
@@ -122,23 +123,16 @@ class _Scene:
         self.arrays = _scene_arrays(mesh, camera, renderer)
         with unrecorded():
             self.screen = read(project(mesh.vertices, camera)).astype(np.float64)
-            self.alpha = read(renderer(mesh, camera))[..., 3].astype(np.float64)
+            self.alpha = read(renderer.quiet()(mesh, camera))[..., 3].astype(np.float64)
 
     def corners(self, b: int) -> np.ndarray:
         """(F, 3, 3): the faces on the screen of view b."""
         return self.screen[b % len(self.screen)][self.faces]
 
-    def middle(self, b: int) -> str:
-        """The middle of the box around the finite vertices that view b sees."""
-        points = self.vertices[b % len(self.vertices)]
-        points = points[np.isfinite(points).all(axis=1)]
-        return _point((points.min(axis=0) + points.max(axis=0)) / 2)
-
     @property
     def reach(self) -> float:
         """Distance from a face, on the screen, up to which it covers anything."""
-        s = self.renderer.settings
-        return 0.0 if s["distance"] == "hard" else math.sqrt(s["sigma"] * math.log(1 / s["dist_eps"] - 1))
+        return self.renderer.reach
 
     @property
     def pixel(self) -> float:
@@ -221,21 +215,6 @@ class _Gradient:
 # --- Findings -----------------------------------------------------------------------------------------------------
 
 
-def _views(which: np.ndarray) -> str:
-    """In words, the views where a flag is set."""
-    found = np.flatnonzero(which)
-    if len(which) == 1:
-        return "in the view"
-    if len(found) == len(which):
-        return f"in all {len(which)} views"
-    listed = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
-    return f"in view{'s' * (len(found) > 1)} {listed} of {len(which)}"
-
-
-def _point(x: np.ndarray) -> str:
-    return "(" + ", ".join(f"{float(value):.3g}" for value in np.ravel(x)) + ")"
-
-
 def _index(name: str, x: Array, index: tuple[int, ...], scene: _Scene) -> str:
     """An index of an array in words."""
     vertices, axes = scene.mesh.vertices.shape[1], len(index)
@@ -278,7 +257,8 @@ def _values(scene: _Scene, arrays: dict[str, Array]) -> Iterator[Finding]:
         if bad is None:
             continue
         index, count = bad
-        came = f"{name}: the first that is not finite is at {_index(name, x, index, scene)}, {_point(values[index])}; {count} of {math.prod(x.shape)}"
+        place = _index(name, x, index, scene)
+        came = f"{name}: the first that is not finite is at {place}, {point_text(values[index])}; {count} of {math.prod(x.shape)}"
         if name == "mesh.vertices":
             fix = "look at what wrote it, poses or offsets, a file, or too large a step"
             yield Finding("vertices-not-finite", f"{came}; the faces there are left out and get no gradient: {fix}")
@@ -300,10 +280,13 @@ def _camera(scene: _Scene) -> Iterator[Finding]:
     finite = np.broadcast_to(np.isfinite(distance) & np.isfinite(across), shape)
     if lost.any():
         b = int(np.flatnonzero(lost)[0])
-        yield Finding("camera-singular", f"the eye is where `at` is, {_point(eye[b % len(eye)])}, {_views(lost)}: it looks nowhere; move one of them")
+        yield Finding(
+            "camera-singular",
+            f"the eye is where `at` is, {point_text(eye[b % len(eye)])}, {views_text(lost)}: it looks nowhere; move one of them",
+        )
     elif (rolled & finite).any():
         b = int(np.flatnonzero(rolled & finite)[0])
-        came = f"up = {_point(up[b % len(up)])} is along the view {_point(forward[b % len(forward)])}, {_views(rolled & finite)}"
+        came = f"up = {point_text(up[b % len(up)])} is along the view {point_text(forward[b % len(forward)])}, {views_text(rolled & finite)}"
         yield Finding("camera-singular", f"{came}: the roll is arbitrary and has no gradient; give another up, or a camera with a Pose")
 
 
@@ -316,50 +299,26 @@ def _unseen(scene: _Scene) -> list[Finding]:
         if which.any():
             text = by_view[int(np.flatnonzero(which)[0])][1]  # type: ignore[index]
             first = "" if which.sum() == 1 else f"; these are the numbers of view {np.flatnonzero(which)[0]}"
-            findings.append(Finding(code, text.replace("{views}", _views(which)) + first))
+            findings.append(Finding(code, text.replace("{views}", views_text(which)) + first))
     return findings
 
 
 def _why_unseen(scene: _Scene, b: int) -> tuple[str, str] | None:
     """Code and text, where view b shows nothing of the mesh."""
     corners, settings = scene.corners(b), scene.renderer.settings
-    near, far = settings["near"], settings["far"]
     corners = corners[np.isfinite(corners).all(axis=(1, 2))]
     if not len(corners):
         return None if not np.isfinite(scene.screen[b % len(scene.screen)]).all() else ("not-drawn", "no face {views}")
-    nearest, farthest = corners[..., 2].min(axis=1), corners[..., 2].max(axis=1)
-    behind, short, beyond = farthest <= MIN_DEPTH, (farthest > MIN_DEPTH) & (farthest < near), nearest > far
-    depths = f"depths {nearest.min():.3g} to {farthest.max():.3g}"
-    middle = scene.middle(b)
-    if (behind | short | beyond).all():
-        if behind.all():
-            return "clipped", f"every face is behind the camera {{views}}, at {depths}; turn it round, as with at={middle}, or move the eye"
-        if not beyond.any():
-            rest = f", {int(behind.sum())} of {len(corners)} behind the camera" if behind.any() else ""
-            least = 0.5 * corners[..., 2][corners[..., 2] > MIN_DEPTH].min()
-            return "clipped", f"every face is nearer than near = {near:g} {{views}}, at {depths}{rest}; use near={least:.2g}, or move the eye back"
-        if beyond.all():
-            fix = f"use far={2 * farthest.max():.2g}, or come nearer"
-            return "clipped", f"every face is farther than far = {far:g} {{views}}, at {depths}, and so without color; {fix}"
-        counts = f"{behind.sum()} behind the camera, {short.sum()} nearer than near = {near:g}, {beyond.sum()} farther than far = {far:g}"
-        return "clipped", f"every face is clipped {{views}}, at {depths}: {counts}; move the eye, or set near and far around the depths"
+    size, middle = (scene.height, scene.width), middle_text(scene.vertices[b % len(scene.vertices)])
+    reason = why_unseen(corners, settings["near"], settings["far"], size, scene.reach, middle)
     if scene.alpha[b].any():
         return None
-    half = np.array([scene.width, scene.height]) / min(scene.width, scene.height)
-    placed = corners[nearest > MIN_DEPTH]
-    low, high = placed[..., :2].min(axis=1) - scene.reach, placed[..., :2].max(axis=1) + scene.reach
-    if len(placed) and ((low > half) | (high < -half)).any(axis=1).all():
-        span = placed[..., :2].reshape(-1, 2)
-        (left, bottom), (right, top) = span.min(axis=0), span.max(axis=0)
-        where = (
-            f"x {left:.3g} to {right:.3g} and y {bottom:.3g} to {top:.3g} on the screen, where the image spans +-{half[0]:.3g} and +-{half[1]:.3g}"
-        )
-        return (
-            "outside-image",
-            f"the mesh is outside of the image {{views}}, at {where}; its middle is {middle}: look there with `at`, or widen the fov",
-        )
+    if reason is not None:
+        return reason
+    nearest = corners[..., 2].min(axis=1)
     crossing = int((nearest <= MIN_DEPTH).sum())
-    counts = f"of {len(corners)} faces {crossing} reach behind the camera, {int((_areas(placed)[0] <= MIN_AREA).sum())} have no area on the screen"
+    flat = int((_areas(corners[nearest > MIN_DEPTH])[0] <= MIN_AREA).sum())
+    counts = f"of {len(corners)} faces {crossing} reach behind the camera, {flat} have no area on the screen"
     hint = f', and cull = "{settings["cull"]}" leaves out one side' if settings["cull"] else ""
     return "not-drawn", f"no face is drawn {{views}}: {counts}{hint}; is the camera inside of the mesh, or the mesh too small for a pixel?"
 
@@ -401,7 +360,7 @@ def _target(scene: _Scene, target: Any) -> Iterator[Finding]:
         sigma = (0.5 * distance * 2 / min(size)) ** 2
         what = "mse then only makes it vanish where it is, and silhouette_iou has no gradient"
         fix = f"start nearer, or from coarse to fine: sigma={sigma:.1g} first, then less, or silhouette_iou against a target drawn or blurred as wide"
-        yield Finding("no-overlap", f"{came}, {_views(apart)} (numbers of view {b}): {what}; {fix}")
+        yield Finding("no-overlap", f"{came}, {views_text(apart)} (numbers of view {b}): {what}; {fix}")
 
 
 def _centroid(weights: np.ndarray) -> tuple[float, float]:
@@ -449,9 +408,8 @@ def _size(scene: _Scene, g: _Gradient) -> Iterator[Finding]:
     bad = _first_bad(g.grad, g.array)
     if bad is not None:
         index, count = bad
-        came = (
-            f"{g.name}: the first gradient that is not finite is at {_index(g.name, g.array, index, scene)}, {_point(g.grad[index])}; {count} in all"
-        )
+        place = _index(g.name, g.array, index, scene)
+        came = f"{g.name}: the first gradient that is not finite is at {place}, {point_text(g.grad[index])}; {count} in all"
         cause = "dr.optim leaves those elements where they are"
         yield Finding("gradient-not-finite", f"{came}; {cause}. Look for NaN in colors, attributes and weights, or a loss beyond float32")
         return

@@ -1,5 +1,8 @@
 """The whole pipeline on one screen: project, shade, rasterize; or, where every fragment is shaded, project, list, shade, composite."""
 
+import copy
+import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -10,6 +13,7 @@ import taichi as ti
 from .arrays import Array, array, batch_size, empty, read, unrecorded, zero
 from .camera import Camera, camera_frame, project
 from .clip import Clipped, repeated, rounded_planes, sight
+from .frame import EYE
 from .materials import Material
 from .mesh import Mesh
 from .mipmap import pyramid
@@ -25,6 +29,7 @@ from .raster.soft import soft_rasterize
 from .shading import shade, shade_points
 from .texture import sample_texture, texel_shares
 from .vectors import normalize
+from .visibility import INSIDE, middle_text, point_text, views_text, why_unseen, winding_number
 
 SHADINGS = ("gouraud", "flat", "phong")
 OUTPUTS = ("image", "alpha", "depth", "normal", "position", "uv", "face_id", "object_id", "object_mask")
@@ -79,6 +84,7 @@ class SoftRenderer:
         self.antialias = int(antialias)
         self.shading, self.wrap, self.mipmaps, self.two_sided = shading, wrap, bool(mipmaps), bool(two_sided)
         self.background, self.perspective_correct = background, perspective_correct
+        self._said: set[str] = set()  # the warnings given, once each
         self.settings: dict[str, Any] = {
             "sigma": sigma, "gamma": gamma, "distance": distance, "rgb": rgb, "alpha": alpha, "near": near, "far": far, "eps": eps,
             "dist_eps": dist_eps, "double_sided": double_sided, "cull": cull,
@@ -148,17 +154,66 @@ class SoftRenderer:
             shares = texel_shares(*at, surface.fragments.shares, self.wrap)
         return shares[0] if len(shares) == 1 else shares
 
+    @property
+    def reach(self) -> float:
+        """Distance from a face, on the screen, up to which it covers anything."""
+        s = self.settings
+        return 0.0 if s["distance"] == "hard" else math.sqrt(s["sigma"] * math.log(1 / s["dist_eps"] - 1))
+
+    def quiet(self) -> "SoftRenderer":
+        """The same renderer, without warnings."""
+        renderer = copy.copy(self)
+        renderer._said = {"clipped", "outside-image", "inside"}
+        return renderer
+
     def _view(self, mesh: Mesh, camera: Camera) -> "_View":
         """The mesh as the camera sees it, clipped where anything of it is outside of near and far."""
         screen, near, far = project(mesh.vertices, camera), self.settings["near"], self.settings["far"]
         found = sight(screen, camera.size, near, far)
+        if not found.shown.all() and not {"clipped", "outside-image"} <= self._said:
+            self._warn_of_nothing(mesh, camera, screen, found.shown == 0)
         if not found.outside.any():
             return _View(mesh, camera, screen, mesh.faces, None, self.settings)
         clipped = Clipped(mesh.vertices, mesh.faces, camera, near, far)
+        if clipped.census.cut.any() and "inside" not in self._said:
+            self._warn_of_inside(mesh, camera, clipped.census.cut > 0)
         settings = self.settings
         if clipped.count:
             settings = settings | dict(zip(("near", "far"), rounded_planes(near, far), strict=True))
         return _View(mesh, camera, clipped.screen, clipped.faces, clipped, settings)
+
+    def _warn_of_nothing(self, mesh: Mesh, camera: Camera, screen: Array, suspected: np.ndarray) -> None:
+        """Of views without a vertex on the picture: the faces may still cover it."""
+        vertices, faces, screen_points = read(mesh.vertices), read(mesh.faces), read(screen)
+        reasons: list[tuple[str, str] | None] = [None] * len(suspected)
+        for b in np.flatnonzero(suspected):
+            corners = screen_points[b][faces]
+            corners = corners[np.isfinite(corners).all(axis=(1, 2))]
+            if len(corners):
+                middle = middle_text(vertices[b % len(vertices)])
+                reasons[b] = why_unseen(corners, self.settings["near"], self.settings["far"], camera.size, self.reach, middle)
+        for code in ("clipped", "outside-image"):
+            which = np.array([reason is not None and reason[0] == code for reason in reasons])
+            if which.any():
+                first = int(np.flatnonzero(which)[0])
+                self._warn(code, reasons[first][1].replace("{views}", views_text(which)))  # type: ignore[index]
+
+    def _warn_of_inside(self, mesh: Mesh, camera: Camera, suspected: np.ndarray) -> None:
+        """Of views that cut faces: the eye may be inside of what it should see from outside."""
+        with unrecorded():
+            eyes = read(camera_frame(camera))[:, EYE]
+        vertices, faces = read(mesh.vertices), read(mesh.faces)
+        within = np.array(
+            [cut and winding_number(vertices[b % len(vertices)], faces, eyes[b % len(eyes)]) > INSIDE for b, cut in enumerate(suspected)]
+        )
+        if within.any():
+            eye = point_text(eyes[np.flatnonzero(within)[0] % len(eyes)])
+            self._warn("inside", f"the camera is inside of the mesh {views_text(within)}, at {eye}: it sees it from behind; move the eye back")
+
+    def _warn(self, code: str, text: str) -> None:
+        if code not in self._said:
+            self._said.add(code)
+            warnings.warn(text, RuntimeWarning, stacklevel=5)
 
     def _fragments(self, view: "_View", *, batch: int = 1, perspective: bool = True) -> Fragments:
         """Weights in space unless `perspective` says otherwise; `batch` pictures, where views are fewer."""

@@ -45,7 +45,7 @@ def found(mesh, camera, r=None, goal=None, params=None, **options):
     """What is diagnosed after a step towards the picture of `goal`."""
     r = renderer() if r is None else r
     target = renderer()(ball(radius=0.6) if goal is None else goal, camera)
-    step(mesh, camera, r, target, **options)
+    step(mesh, camera, r.quiet(), target, **options)
     return dr.diagnose(mesh, camera, r, target=target, params=params)
 
 

@@ -222,12 +222,22 @@ def test_a_bad_vertex_harms_only_its_faces(bad, textured, f32, rng):
         assert np.abs(grad).max() > 0, name
 
 
-@pytest.mark.parametrize("where", [(0, 0, 10), (0, 0, 3), (50, 0, 0), (0, -1e6, 0)], ids=["behind", "around the eye", "beside", "far below"])
-def test_a_mesh_that_is_not_seen_leaves_the_background(where, f32):
+@pytest.mark.parametrize(
+    "where, words",
+    [
+        ((0, 0, 10), "behind the camera"),
+        ((0, 0, 3), "nearer than near"),
+        ((50, 0, 0), "outside of the image"),
+        ((0, -1e6, 0), "outside of the image"),
+    ],
+    ids=["behind", "around the eye", "beside", "far below"],
+)
+def test_a_mesh_that_is_not_seen_leaves_the_background(where, words, f32):
     sphere = dr.shapes.icosphere(1)
     mesh = dr.Mesh(dr.read(sphere.vertices)[0] * (0.1 if where == (0, 0, 3) else 1) + where, dr.read(sphere.faces))
     camera = dr.Camera.look_at((0, 0, 3), size=(8, 10))
-    image, grads = fit_gradients(mesh, camera, lit_by(), background=(0.1, 0.2, 0.3))
+    with pytest.warns(RuntimeWarning, match=words):
+        image, grads = fit_gradients(mesh, camera, lit_by(), background=(0.1, 0.2, 0.3))
     assert np.isfinite(image).all() and all(np.isfinite(grad).all() for grad in grads.values())
     if where != (0, 0, 3):
         assert np.allclose(image, np.float32([0.1, 0.2, 0.3, 0])) and not any(grad.any() for grad in grads.values())
