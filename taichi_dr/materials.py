@@ -8,7 +8,7 @@ import taichi as ti
 from .arrays import Array, field, view_numbers
 from .lights import color_field
 
-PHONG, BLINN_PHONG = 1, 2
+NO_HIGHLIGHT, PHONG, BLINN_PHONG = 0, 1, 2
 MODELS = {"phong": PHONG, "blinn-phong": BLINN_PHONG}
 
 

@@ -2,25 +2,28 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import taichi as ti
 
-from .arrays import Array, array, empty, read, unrecorded, zero
+from .arrays import Array, array, batch_size, empty, read, unrecorded, zero
 from .camera import Camera, camera_frame, project
+from .clip import Clipped, repeated, rounded_planes, sight
 from .materials import Material
 from .mesh import Mesh
+from .mipmap import pyramid
 from .normals import face_normals, vertex_normals
 from .raster.channels import component, join_fours, take_four
 from .raster.composite import composite, composite_over, face_ids, visible_part
 from .raster.downsample import downsample
 from .raster.footprint import mip_levels
 from .raster.fragments import Fragments, soft_fragments
+from .raster.interpolate import _own_indices as own_indices
 from .raster.interpolate import interpolate, per_face
 from .raster.soft import soft_rasterize
 from .shading import shade, shade_points
-from .texture import pyramid, sample_texture, texel_shares
+from .texture import sample_texture, texel_shares
 from .vectors import normalize
 
 SHADINGS = ("gouraud", "flat", "phong")
@@ -111,12 +114,12 @@ class SoftRenderer:
         Raises:
             ValueError: batches that do not match, settings out of range, an unknown output, or one that the mesh lacks.
         """
-        screen = project(mesh.vertices, camera)
+        view = self._view(mesh, camera)
         if outputs is None and attributes is None and self._is_fused(mesh):
-            return self._averaged(self._fused(mesh, camera, screen, lights, material))
+            return self._averaged(self._fused(view, lights, material))
         wanted, attributes = ["image"] if outputs is None and attributes is None else list(outputs or ()), attributes or {}
         _check_outputs(wanted, attributes, mesh)
-        surface = _Surface(mesh, camera, screen, self._fragments(mesh, camera, screen))
+        surface = _Surface(view, self._fragments(view))
         pictures = {name: self._picture(name, surface, lights, material) for name in wanted}
         pictures |= {name: surface.picture(values, self._averaged) for name, values in attributes.items()}
         return pictures["image"] if outputs is None and not attributes else pictures
@@ -139,28 +142,58 @@ class SoftRenderer:
         if mesh.texture is None:
             raise ValueError('mesh: expected one with a texture, got none; load it with texture="uv", or give texture, uv and uv_faces')
         with unrecorded():
-            screen = project(mesh.vertices, camera)
-            surface = _Surface(mesh, camera, screen, self._fragments(mesh, camera, screen))
+            view = self._view(mesh, camera)
+            surface = _Surface(view, self._fragments(view))
             at = pyramid(mesh.texture), surface.uv(), surface.levels(self.mipmaps), surface.fragments.views
             shares = texel_shares(*at, surface.fragments.shares, self.wrap)
         return shares[0] if len(shares) == 1 else shares
 
-    def _fragments(self, mesh: Mesh, camera: Camera, screen: Array) -> Fragments:
-        return soft_fragments(
-            screen, mesh.faces, size=self._size(camera), clockwise_front=camera.mirrored, perspective=not camera.orthographic, **self.settings
-        )
+    def _view(self, mesh: Mesh, camera: Camera) -> "_View":
+        """The mesh as the camera sees it, clipped where anything of it is outside of near and far."""
+        screen, near, far = project(mesh.vertices, camera), self.settings["near"], self.settings["far"]
+        found = sight(screen, camera.size, near, far)
+        if not found.outside.any():
+            return _View(mesh, camera, screen, mesh.faces, None, self.settings)
+        clipped = Clipped(mesh.vertices, mesh.faces, camera, near, far)
+        settings = self.settings
+        if clipped.count:
+            settings = settings | dict(zip(("near", "far"), rounded_planes(near, far), strict=True))
+        return _View(mesh, camera, clipped.screen, clipped.faces, clipped, settings)
+
+    def _fragments(self, view: "_View", *, batch: int = 1, perspective: bool = True) -> Fragments:
+        """Weights in space unless `perspective` says otherwise; `batch` pictures, where views are fewer."""
+        camera, screen = view.camera, repeated(view.screen, max(batch, view.screen.shape[0]))
+        fragments = soft_fragments(
+            screen, view.faces, size=self._size(camera), clockwise_front=camera.mirrored,
+            perspective=perspective, orthographic=camera.orthographic, **view.settings,
+        )  # fmt: skip
+        if view.clipped is not None and self.settings["alpha"] == "sum":
+            fragments = fragments._replace(alpha=view.clipped.of_the_mesh(fragments.alpha))
+        return fragments
 
     def _is_fused(self, mesh: Mesh) -> bool:
         """Whether colors are known before fragments are: then nothing is kept of the fragments."""
         return mesh.texels is not None or (mesh.texture is None and self.shading == "gouraud")
 
-    def _fused(self, mesh: Mesh, camera: Camera, screen: Array, lights: Any, material: Material | None) -> Array:
+    def _fused(self, view: "_View", lights: Any, material: Material | None) -> Array:
+        mesh, camera, clipped = view.mesh, view.camera, view.clipped
         if mesh.texels is not None and self.shading == "phong":
             raise ValueError('shading: texels are lit per face; use "flat", or a mesh with a texture: dr.Mesh.load(path, texture="uv")')
-        return soft_rasterize(
-            screen, mesh.faces, shade(mesh, lights, material=material, camera=camera), size=self._size(camera), background=self.background,
-            clockwise_front=camera.mirrored, perspective_correct=self.perspective_correct, **self.settings,
+        colors = shade(mesh, lights, material=material, camera=camera)
+        if clipped is not None and clipped.count and mesh.texels is not None:  # pieces of faces have none of their own
+            fragments = self._fragments(view, batch=self._pictures(colors), perspective=self.perspective_correct)
+            return composite_over(clipped.texels(colors, fragments), fragments, self.background)
+        image = soft_rasterize(
+            view.screen, view.faces, colors if mesh.texels is not None else view.extended(colors, mesh.faces)[0], size=self._size(camera),
+            background=self.background, clockwise_front=camera.mirrored, perspective_correct=self.perspective_correct,
+            orthographic=camera.orthographic, **view.settings,
         )  # fmt: skip
+        return clipped.of_the_mesh(image) if clipped is not None and self.settings["alpha"] == "sum" else image
+
+    def _pictures(self, texels: Array) -> int:
+        """How many pictures texels and background make of one view."""
+        background = self.background.shape[0] if isinstance(self.background, ti.Ndarray) and self.background.shape else 1
+        return batch_size(colors=texels.shape[0] if len(texels.shape) == 4 else 1, background=background)
 
     def _size(self, camera: Camera) -> tuple[int, int]:
         return camera.size[0] * self.antialias, camera.size[1] * self.antialias
@@ -168,7 +201,7 @@ class SoftRenderer:
     def _picture(self, name: str, surface: "_Surface", lights: Any, material: Material | None) -> Any:
         mesh, fragments = surface.mesh, surface.fragments
         if name == "image" and self._is_fused(mesh):
-            return self._averaged(self._fused(mesh, surface.camera, surface.screen, lights, material))
+            return self._averaged(self._fused(surface.view, lights, material))
         if name == "image":
             return self._averaged(composite_over(self._shaded(surface, lights, material), fragments, self.background))
         if name == "alpha":
@@ -177,6 +210,7 @@ class SoftRenderer:
             return [self._averaged(mask) for mask in surface.object_masks()]
         if name in ("face_id", "object_id"):
             ids = read(face_ids(fragments))[:, self.antialias // 2 :: self.antialias, self.antialias // 2 :: self.antialias]
+            ids = ids if surface.view.clipped is None else surface.view.clipped.mesh_faces(ids)
             return array(ids if name == "face_id" else np.where(ids >= 0, read(mesh.objects)[ids], -1), np.int32, vectors=False)
         values = surface.normals(self.shading) if name == "normal" else getattr(surface, name)()
         return self._averaged(composite(values, fragments))
@@ -212,22 +246,45 @@ def _check_outputs(wanted: Sequence[str], attributes: Mapping[str, Array], mesh:
             raise ValueError(f"attributes: expected at most {MOST_CHANNELS} channels for {name!r}, got {shape[2]}; split them")
 
 
+class _View(NamedTuple):
+    """A mesh as the views of a camera see it, and the settings to draw it with."""
+
+    mesh: Mesh
+    camera: Camera
+    screen: Array
+    faces: Array  # over `screen`; those of the mesh where nothing is clipped
+    clipped: Clipped | None
+    settings: dict[str, Any]
+
+    def extended(self, values: Array, faces: Array) -> tuple[Array, Array]:
+        """Values of the vertices, and the faces that name them, for `faces` of the mesh."""
+        return (values, faces) if self.clipped is None else self.clipped.extended(values, faces)
+
+
 class _Surface:
     """What a mesh has at the fragments, each computed when it is first asked for."""
 
-    def __init__(self, mesh: Mesh, camera: Camera, screen: Array, fragments: Fragments) -> None:
-        self.mesh, self.camera, self.screen, self.fragments = mesh, camera, screen, fragments
-        self._known: dict[Any, Array] = {}
+    def __init__(self, view: _View, fragments: Fragments) -> None:
+        self.view, self.mesh, self.camera, self.fragments = view, view.mesh, view.camera, fragments
+        self._known: dict[Any, Any] = {}
 
-    def _at(self, key: Any, make: Any) -> Array:
+    def _at(self, key: Any, make: Any) -> Any:
         if key not in self._known:
             self._known[key] = make()
         return self._known[key]
 
+    def _spread(self, values: Array, faces: Array) -> Array:
+        return interpolate(*self.view.extended(values, faces), self.fragments)
+
+    def _per_face(self, values: Array) -> Array:
+        if self.view.clipped is None:
+            return per_face(values, self.fragments)
+        return self._spread(values, own_indices(self.mesh.faces.shape[0]))
+
     def picture(self, values: Array, averaged: Callable[[Array], Array]) -> Array:
         """A picture of values per vertex."""
         if len(values.shape) == 2:
-            return averaged(composite(interpolate(values, self.mesh.faces, self.fragments), self.fragments))
+            return averaged(composite(self._spread(values, self.mesh.faces), self.fragments))
         return join_fours([self.picture(take_four(values, first), averaged) for first in range(0, values.shape[2], 4)], values.shape[2])
 
     def object_masks(self) -> list[Array]:
@@ -235,17 +292,20 @@ class _Surface:
         objects, masks = read(self.mesh.objects), []
         for k in range(objects.max() + 1):
             belongs = array((objects == k).astype(np.float64)[None], vectors=False)
-            masks.append(visible_part(composite(per_face(belongs, self.fragments), self.fragments), self.fragments))
+            masks.append(visible_part(composite(self._per_face(belongs), self.fragments), self.fragments))
         return masks
 
     def position(self) -> Array:
-        return self._at("position", lambda: interpolate(self.mesh.vertices, self.mesh.faces, self.fragments))
+        return self._at("position", lambda: self._spread(self.mesh.vertices, self.mesh.faces))
 
     def depth(self) -> Array:
-        return self._at("depth", lambda: interpolate(component(self.screen, 2), self.mesh.faces, self.fragments))
+        return self._at("depth", lambda: interpolate(component(self.view.screen, 2), self.view.faces, self.fragments))
 
     def uv(self) -> Array:
-        return self._at("uv", lambda: interpolate(self.mesh.uv, self.mesh.uv_faces, self.fragments))
+        return self._at("uv", lambda: interpolate(*self._coordinates(), self.fragments))
+
+    def _coordinates(self) -> tuple[Array, Array]:
+        return self._at("coordinates", lambda: self.view.extended(self.mesh.uv, self.mesh.uv_faces))
 
     def normals(self, shading: str) -> Array:
         flat = shading == "flat"
@@ -254,13 +314,13 @@ class _Surface:
     def _normals(self, flat: bool) -> Array:
         vertices, faces = self.mesh.vertices, self.mesh.faces
         if flat:
-            return per_face(face_normals(vertices, faces), self.fragments)
-        return normalize(interpolate(vertex_normals(vertices, faces), faces, self.fragments))
+            return self._per_face(face_normals(vertices, faces))
+        return normalize(self._spread(vertex_normals(vertices, faces), faces))
 
     def albedo(self, renderer: SoftRenderer) -> Array:
         mesh, fragments = self.mesh, self.fragments
         if mesh.texture is None:
-            return interpolate(mesh.colors, mesh.faces, fragments)
+            return self._spread(mesh.colors, mesh.faces)
         levels = self.levels(renderer.mipmaps)
         return sample_texture(pyramid(mesh.texture), self.uv(), levels, fragments.views, renderer.wrap)
 
@@ -269,7 +329,7 @@ class _Surface:
         mesh, fragments = self.mesh, self.fragments
         if mipmaps:
             perspective = not self.camera.orthographic
-            return mip_levels(self.screen, mesh.faces, mesh.uv, mesh.uv_faces, fragments, mesh.texture.shape[1:], perspective)
+            return mip_levels(self.view.screen, self.view.faces, *self._coordinates(), fragments, mesh.texture.shape[1:], perspective)
         levels = empty(float, fragments.shares.shape)
         zero(levels)
         return levels

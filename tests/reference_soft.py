@@ -5,7 +5,8 @@ import numpy as np
 
 def soft_rasterize(
     screen, faces, colors, size, *, sigma=1e-5, gamma=1e-4, distance="euclidean", rgb="softmax", alpha="prod", near=1.0, far=100.0,
-    eps=1e-3, dist_eps=1e-4, background=(0.0, 0.0, 0.0), double_sided=True, perspective_correct=False, clockwise_front=False,
+    eps=1e-3, dist_eps=1e-4, background=(0.0, 0.0, 0.0), double_sided=True, perspective_correct=False, orthographic=False,
+    clockwise_front=False,
 ):  # fmt: skip
     """(H, W, 4) for one view: screen (V, 3), faces (F, 3), colors (V, 3) or texels (F, R, R, 3)."""
     height, width = size
@@ -45,8 +46,8 @@ def soft_rasterize(
             D = 1 / (1 + np.exp(-np.clip(signed / sigma, -700, 700)))
         clipped = np.clip(w, 0, 1)
         clipped /= np.maximum(clipped.sum(axis=0), 1e-5)
-        depth = 1 / (clipped / z[:, None, None]).sum(axis=0)
-        weights = clipped * depth / z[:, None, None] if perspective_correct else clipped
+        depth = (clipped * z[:, None, None]).sum(axis=0) if orthographic else 1 / (clipped / z[:, None, None]).sum(axis=0)
+        weights = clipped * depth / z[:, None, None] if perspective_correct and not orthographic else clipped
         if colors.ndim == 2:
             color = np.einsum("khw,kc->hwc", weights, colors[corners])
         else:

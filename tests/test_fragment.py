@@ -7,7 +7,20 @@ import taichi as ti
 import taichi_dr as dr
 from taichi_dr.arrays import vec2, vec3
 from taichi_dr.raster import triangle
-from taichi_dr.raster.fragment import BARYCENTRIC, EUCLIDEAN, HARD, exp, fragment_adjoint, logit, sigmoid, surface, texel_index
+from taichi_dr.raster.fragment import (
+    AFFINE,
+    BARYCENTRIC,
+    EUCLIDEAN,
+    HARD,
+    PARALLEL,
+    PERSPECTIVE,
+    exp,
+    fragment_adjoint,
+    logit,
+    sigmoid,
+    surface,
+    texel_index,
+)
 
 SIGMA = 0.3
 
@@ -181,13 +194,16 @@ def test_exp_and_sigmoid_in_float64(f64):
 @ti.kernel
 def pairs_kernel(
     a: Vec3Grad, b: Vec3Grad, c: Vec3Grad, c0: Vec3Grad, c1: Vec3Grad, c2: Vec3Grad, points: Vec2, by_x: Float1, by_depth: Float1, by_color: Vec3,
-    out: Float1Grad, per_sigma: float, distance: ti.template(), perspective_correct: ti.template(),
+    out: Float1Grad, per_sigma: float, distance: ti.template(), interpolation: ti.template(),
 ):  # fmt: skip
     for n in a:
         w = triangle.barycentrics(points[n], a[n].xy, b[n].xy, c[n].xy)
         inverses = triangle.inverse_squares(a[n].xy, b[n].xy, c[n].xy)
         x, _offset, _nearest = logit(points[n], a[n].xy, b[n].xy, c[n].xy, inverses, w, per_sigma, distance)
-        depth, weights = surface(w, 1.0 / vec3(a[n].z, b[n].z, c[n].z), perspective_correct)
+        depths = vec3(a[n].z, b[n].z, c[n].z)
+        if ti.static(interpolation != PARALLEL):
+            depths = 1.0 / depths
+        depth, weights = surface(w, depths, interpolation)
         color = weights.x * c0[n] + weights.y * c1[n] + weights.z * c2[n]
         out[n] = by_x[n] * x + by_depth[n] * depth + by_color[n].dot(color)
 
@@ -196,25 +212,27 @@ def pairs_kernel(
 def pairs_adjoint_kernel(
     a: Vec3, b: Vec3, c: Vec3, c0: Vec3, c1: Vec3, c2: Vec3, points: Vec2, by_x: Float1, by_depth: Float1, by_color: Vec3,
     a_out: Vec3, b_out: Vec3, c_out: Vec3, c0_out: Vec3, c1_out: Vec3, c2_out: Vec3,
-    per_sigma: float, distance: ti.template(), perspective_correct: ti.template(),
+    per_sigma: float, distance: ti.template(), interpolation: ti.template(),
 ):  # fmt: skip
     for n in a:
-        inverse_z = 1.0 / vec3(a[n].z, b[n].z, c[n].z)
+        depths = vec3(a[n].z, b[n].z, c[n].z)
+        if ti.static(interpolation != PARALLEL):
+            depths = 1.0 / depths
         w = triangle.barycentrics(points[n], a[n].xy, b[n].xy, c[n].xy)
         inverses = triangle.inverse_squares(a[n].xy, b[n].xy, c[n].xy)
         _x, offset, nearest = logit(points[n], a[n].xy, b[n].xy, c[n].xy, inverses, w, per_sigma, distance)
-        _depth, weights = surface(w, inverse_z, perspective_correct)
+        _depth, weights = surface(w, depths, interpolation)
         a_grad, b_grad, c_grad, z_grad = fragment_adjoint(
-            a[n].xy, b[n].xy, c[n].xy, inverse_z, c0[n], c1[n], c2[n], w, offset, nearest, by_x[n], by_depth[n], by_color[n],
-            per_sigma, distance, perspective_correct, False,
+            a[n].xy, b[n].xy, c[n].xy, depths, c0[n], c1[n], c2[n], w, offset, nearest, by_x[n], by_depth[n], by_color[n],
+            per_sigma, distance, interpolation, False,
         )  # fmt: skip
         a_out[n], b_out[n], c_out[n] = vec3(a_grad, z_grad.x), vec3(b_grad, z_grad.y), vec3(c_grad, z_grad.z)
         c0_out[n], c1_out[n], c2_out[n] = weights.x * by_color[n], weights.y * by_color[n], weights.z * by_color[n]
 
 
-@pytest.mark.parametrize("perspective_correct", [0, 1])
+@pytest.mark.parametrize("interpolation", [AFFINE, PERSPECTIVE, PARALLEL])
 @pytest.mark.parametrize("distance", [EUCLIDEAN, BARYCENTRIC, HARD])
-def test_adjoints_equal_taichis_own(distance, perspective_correct, f64, rng):
+def test_adjoints_equal_taichis_own(distance, interpolation, f64, rng):
     points, corners = pairs(rng)
     count = len(points)
     inputs = [rows(x) for x in (*corners, *rng.uniform(0, 1, (3, count, 3)))]
@@ -222,11 +240,11 @@ def test_adjoints_equal_taichis_own(distance, perspective_correct, f64, rng):
     if distance == HARD:
         dr.write(upstream[1], np.zeros(count))  # the logit is a choice
     outs = [rows(np.zeros((count, 3))) for _ in inputs]
-    pairs_adjoint_kernel(*inputs, *upstream, *outs, 1 / SIGMA, distance, perspective_correct)
+    pairs_adjoint_kernel(*inputs, *upstream, *outs, 1 / SIGMA, distance, interpolation)
     out = rows(np.zeros(count))
-    pairs_kernel(*inputs, *upstream, out, 1 / SIGMA, distance, perspective_correct)
+    pairs_kernel(*inputs, *upstream, out, 1 / SIGMA, distance, interpolation)
     dr.write(out.grad, np.ones(count))
-    pairs_kernel.grad(*inputs, *upstream, out, 1 / SIGMA, distance, perspective_correct)
+    pairs_kernel.grad(*inputs, *upstream, out, 1 / SIGMA, distance, interpolation)
     ours, theirs = (np.concatenate([dr.read(x) for x in arrays], axis=1) for arrays in (outs, [x.grad for x in inputs]))
     inside = np.array([np.linalg.solve(np.vstack([corners[:, n, :2].T, np.ones(3)]), [*points[n], 1]).min() > 0 for n in range(count)])
     assert 0.2 < inside.mean() < 0.8 and (np.abs(theirs).max(axis=1) > 0).all()

@@ -85,10 +85,11 @@ def expected(paint, normals, positions, lights, material=None, frame=None, two_s
 
 
 def assert_all_gradients(shown, params, rng):
-    """Angles are in degrees, where a difference of 1e-5 drowns in rounding."""
-    angles = {name: x for name, x in params.items() if name.endswith(("inner", "outer"))}
-    assert_gradients(shown, {name: x for name, x in params.items() if name not in angles}, rng, directions=2)
-    assert_gradients(shown, angles, rng, directions=2, step=1e-3)
+    """Angles in degrees and exponents do so little that a difference of 1e-5 drowns in rounding."""
+    steps = {"inner": 1e-3, "outer": 1e-3, "exponent": 1e-4, "shininess": 1e-4}
+    for step in (1e-5, 1e-4, 1e-3):
+        some = {name: x for name, x in params.items() if steps.get(name.split(".")[-1], 1e-5) == step}
+        assert_gradients(shown, some, rng, directions=2, step=step)
 
 
 def light_arrays(lights):

@@ -95,7 +95,7 @@ def test_matches_the_reference_in_every_mode(distance, rgb, alpha, f32, rng):
 
 
 @pytest.mark.parametrize("options", [{"double_sided": False}, {"double_sided": False, "clockwise_front": True}, {"perspective_correct": True},
-                                     {"near": 2.5, "far": 3.5}, {"eps": 0.5, "gamma": 0.3}, {"dist_eps": 1e-8}])  # fmt: skip
+                                     {"orthographic": True}, {"near": 2.5, "far": 3.5}, {"eps": 0.5, "gamma": 0.3}, {"dist_eps": 1e-8}])  # fmt: skip
 def test_matches_the_reference_in_every_setting(options, f32, rng):
     screen, faces, colors, _ = scene(rng)
     options = {"sigma": 3e-3, "gamma": 1e-2, **options}
@@ -147,10 +147,11 @@ def test_gradients_in_every_mode(distance, rgb, alpha, f64, rng):
     assert_gradients(lambda: dr.soft_rasterize(screen, faces, texels, **options), params, rng, step=1e-6)
 
 
-def test_gradients_with_perspective(f64, rng):
+@pytest.mark.parametrize("kind", ["perspective_correct", "orthographic"])
+def test_gradients_with_other_interpolations(kind, f64, rng):
     screen, faces, colors, _ = (dr.array(x) for x in scene(rng, vertices=9, faces=4))
     colors = dr.array(dr.read(colors)[None])
-    options = {"size": (9, 13), "sigma": 1e-2, "gamma": 1e-2, "perspective_correct": True}
+    options = {"size": (9, 13), "sigma": 1e-2, "gamma": 1e-2, kind: True}
     assert_gradients(lambda: dr.soft_rasterize(screen, faces, colors, **options), {"screen": screen, "colors": colors}, rng, step=1e-6)
 
 

@@ -5,7 +5,8 @@ import pytest
 from contract import assert_gradients, gradients
 
 import taichi_dr as dr
-from taichi_dr.texture import pyramid, sample_texture
+from taichi_dr.mipmap import pyramid
+from taichi_dr.texture import sample_texture
 
 SIZES = [(8, 8), (7, 12), (5, 1), (1, 1), (16, 3)]
 

@@ -4,42 +4,22 @@ Nothing here branches, so that on CPUs LLVM computes eight fragments at once; wh
 """
 
 import taichi as ti
-from taichi.lang import impl
 
 from ..arrays import vec2, vec3
+from ..elementary import exp
 from . import triangle
 
 HARD, BARYCENTRIC, EUCLIDEAN = 0, 1, 2
 SOFTMAX = 1
 SUM, PROD = 1, 2
 COUNTERCLOCKWISE, BOTH, CLOCKWISE = 0, 1, 2
+AFFINE, PERSPECTIVE, PARALLEL = 0, 1, 2  # weights on the screen, in space, or the same in both; depth is linear in 1 / z, or in z
 DISTANCES = {"hard": HARD, "barycentric": BARYCENTRIC, "euclidean": EUCLIDEAN}
 RGBS = {"hard": HARD, "softmax": SOFTMAX}
 ALPHAS = {"hard": HARD, "sum": SUM, "prod": PROD}
 
 FAR_AWAY = 1e30  # a logit or a depth beyond all others; infinities do not survive fast math
 LEAST_KEEP = 1e-30  # the product of 1 - D stops here: smaller floats are slow and change nothing
-
-
-def _inlines_exp() -> bool:
-    """Whether `exp` is spelled out: on CPUs a call into the C library would keep LLVM from vectorizing."""
-    return impl.current_cfg().arch in (ti.x64, ti.arm64) and impl.get_runtime().default_fp == ti.f32
-
-
-@ti.func
-def exp(x):
-    """e^x for x <= 0, within 1e-7 relative; at least 1e-38."""
-    value = 0.0
-    if ti.static(_inlines_exp()):
-        # e^x = 2^k e^r with |r| <= ln 2 / 2; ln 2 in two parts, the first exact times k; e^r by its minimax polynomial.
-        y = ti.select(x > -87.0, x, -87.0)
-        k = ti.floor(y * 1.44269504 + 0.5)
-        r = y - k * 0.693359375 + k * 2.12194440e-4
-        tail = 0.16666420814 + r * (0.04166835816 + r * (0.00837477304 + r * 0.00138294184))
-        value = (1.0000000005921 + r * (1.00000003612983 + r * (0.4999999149 + r * tail))) * ti.bit_cast((int(k) + 127) << 23, ti.f32)
-    else:
-        value = ti.exp(x)
-    return value
 
 
 @ti.func
@@ -86,27 +66,35 @@ def logit_adjoint(a, b, c, w, offset, weights, per_sigma, distance: ti.template(
 
 
 @ti.func
-def surface(w, inverse_z, perspective_correct: ti.template()):
-    """Depth, and the weights of the corners' colors, at the point of the face that the fragment shows."""
-    clipped = triangle.clip_weights(w)
-    depth = triangle.depth_at(clipped, inverse_z)
-    weights = clipped
-    if ti.static(perspective_correct):
-        weights = triangle.perspective_weights(clipped, inverse_z, depth)
+def surface(w, depths, interpolation: ti.template()):
+    """Depth, and the weights of the corners' colors, at the point of the face that the fragment shows; `depths` are of `face_inverses`."""
+    weights, depth = triangle.clip_weights(w), 0.0
+    if ti.static(interpolation == PARALLEL):
+        depth = weights.dot(depths)
+    else:
+        depth = triangle.depth_at(weights, depths)
+    if ti.static(interpolation == PERSPECTIVE):
+        weights = triangle.perspective_weights(weights, depths, depth)
     return depth, weights
 
 
 @ti.func
-def surface_adjoint(w, inverse_z, perspective_correct: ti.template(), depth_grad, weights_grad):
+def surface_adjoint(w, depths, interpolation: ti.template(), depth_grad, weights_grad):
     """Gradients of w and of the corner depths z."""
     clipped = triangle.clip_weights(w)
-    depth = triangle.depth_at(clipped, inverse_z)
     clipped_grad, z_grad = weights_grad, vec3(0.0)
-    if ti.static(perspective_correct):
-        clipped_grad, z_grad, more = triangle.perspective_weights_adjoint(clipped, inverse_z, depth, weights_grad)
-        depth_grad += more
-    by_depth, z_by_depth = triangle.depth_at_adjoint(clipped, inverse_z, depth, depth_grad)
-    return triangle.clip_weights_adjoint(w, clipped, clipped_grad + by_depth), z_grad + z_by_depth
+    if ti.static(interpolation == PARALLEL):
+        clipped_grad += depth_grad * depths
+        z_grad = depth_grad * clipped
+    else:
+        depth = triangle.depth_at(clipped, depths)
+        if ti.static(interpolation == PERSPECTIVE):
+            clipped_grad, z_grad, more = triangle.perspective_weights_adjoint(clipped, depths, depth, weights_grad)
+            depth_grad += more
+        by_depth, z_by_depth = triangle.depth_at_adjoint(clipped, depths, depth, depth_grad)
+        clipped_grad += by_depth
+        z_grad += z_by_depth
+    return triangle.clip_weights_adjoint(w, clipped, clipped_grad), z_grad
 
 
 @ti.func
@@ -156,13 +144,16 @@ def faces_us(a, b, c, sides: ti.template()):
 
 
 @ti.func
-def face_inverses(v0, v1, v2, zero: float):
-    """What a face's fragments would divide by: squared edge lengths and depths, inverted.
+def face_inverses(v0, v1, v2, zero: float, interpolation: ti.template()):
+    """What a face's fragments would divide by, inverted: squared edge lengths, and the depths of the corners, which are linear
+    on the screen as they are in a parallel projection, and inverted in perspective.
 
     `zero` is 0. LLVM cannot know, and so leaves x * inverse a product instead of making it a division again for each pixel.
     """
-    inverses = triangle.inverse_squares(v0.xy, v1.xy, v2.xy) + zero
-    return inverses, 1.0 / vec3(v0.z, v1.z, v2.z) + zero
+    inverses, depths = triangle.inverse_squares(v0.xy, v1.xy, v2.xy) + zero, vec3(v0.z, v1.z, v2.z)
+    if ti.static(interpolation != PARALLEL):
+        depths = 1.0 / depths + zero
+    return inverses, depths
 
 
 # --- A pixel's sums over its fragments ------------------------------------------------------------------------------
@@ -322,14 +313,14 @@ def blend_adjoint(
 
 @ti.func
 def fragment_adjoint(
-    a, b, c, inverse_z, c0, c1, c2, w, offset, nearest, x_grad, depth_grad, face_color_grad, per_sigma,
-    distance: ti.template(), perspective_correct: ti.template(), textured: ti.template(),
+    a, b, c, depths, c0, c1, c2, w, offset, nearest, x_grad, depth_grad, face_color_grad, per_sigma,
+    distance: ti.template(), interpolation: ti.template(), textured: ti.template(),
 ):  # fmt: skip
     """Gradients of the corners a, b, c on the screen and of their depths z."""
     weights_grad = vec3(0.0)
     if ti.static(not textured):
         weights_grad = vec3(face_color_grad.dot(c0), face_color_grad.dot(c1), face_color_grad.dot(c2))
-    w_grad, z_grad = surface_adjoint(w, inverse_z, perspective_correct, depth_grad, weights_grad)
+    w_grad, z_grad = surface_adjoint(w, depths, interpolation, depth_grad, weights_grad)
     a_grad, b_grad, c_grad = logit_adjoint(a, b, c, w, offset, nearest, per_sigma, distance, x_grad)
     a_more, b_more, c_more = triangle.barycentrics_adjoint(a, b, c, w, w_grad)
     return a_grad + a_more, b_grad + b_more, c_grad + c_more, z_grad

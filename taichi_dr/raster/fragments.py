@@ -42,7 +42,7 @@ from .fragment import (
     weigh,
 )  # fmt: skip
 from .gather import gather_corners
-from .settings import Settings, checked_settings, kept_turn
+from .settings import Settings, checked_settings, interpolation_of, kept_turn
 from .soft import CPU_TILE, GPU_TILE, LANES, TILE_HEIGHT, TILE_MASK, TILE_WIDTH, Stats, _tile_array
 from .tiles import Boxes, TileLists, _blocks, corners, pixel_center, prefix_sum, tile_lists
 
@@ -91,6 +91,7 @@ def soft_fragments(
     double_sided: bool = True,
     clockwise_front: bool = False,
     perspective: bool = True,
+    orthographic: bool = False,
     cull: str | None = None,
 ) -> Fragments:
     """The fragments of a mesh, to be shaded one by one.
@@ -101,8 +102,8 @@ def soft_fragments(
         screen: projected vertices, (B, V) of vec3, as of `project`.
         faces: vertex indices, (F,) of ivec3. Not to be changed in place: make a new array instead.
         perspective: weights on the triangle in space, as a perspective camera sees it; False: on the screen.
-        size, sigma, gamma, distance, rgb, alpha, near, far, eps, dist_eps, double_sided, clockwise_front, cull: as of
-            `soft_rasterize`.
+        size, sigma, gamma, distance, rgb, alpha, near, far, eps, dist_eps, double_sided, orthographic, clockwise_front, cull: as
+            of `soft_rasterize`.
 
     Returns:
         The list, without fragments whose share rounding would swallow.
@@ -120,7 +121,7 @@ def soft_fragments(
     batch = batch_size(screen=screen.shape[0])
     sides = BOTH if double_sided else CLOCKWISE if clockwise_front else COUNTERCLOCKWISE
     settings = checked_settings(
-        (height, width), sigma, gamma, near, far, eps, dist_eps, distance, rgb, alpha, False, perspective, sides
+        (height, width), sigma, gamma, near, far, eps, dist_eps, distance, rgb, alpha, False, interpolation_of(perspective, orthographic), sides
     )  # fmt: skip
     on_cpu = runtime.device().arch == "cpu"
     tile = CPU_TILE if on_cpu else (GPU_TILE, GPU_TILE)
@@ -188,7 +189,7 @@ def _cover_tile_kernel(
     stats: Stats, opacities: Pixels, backgrounds: Pixels, counts: Ints,
     steps: int, pad: int, threads: int, rows: int, columns: int, negligible: float,
     half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
-    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
+    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), interpolation: ti.template(), sides: ti.template(),
 ):  # fmt: skip
     """For CPUs: a pixel's sums, eight pixels at once, and how many fragments of each pair may have a share."""
     for q in range(steps):
@@ -202,7 +203,7 @@ def _cover_tile_kernel(
             for n in range(tile_offsets[k], tile_offsets[k + 1]):
                 box, f = boxes[pair_faces[members[n]]], pair_faces[members[n]] % faces.shape[0]
                 v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
-                inverses, inverse_z = face_inverses(v0, v1, v2, zero)
+                inverses, depths = face_inverses(v0, v1, v2, zero, interpolation)
                 facing = faces_us(v0.xy, v1.xy, v2.xy, sides)
                 first, last_column = ti.max(box[2], left), ti.min(box[3], left + TILE_WIDTH)
                 candidates = 0
@@ -217,7 +218,7 @@ def _cover_tile_kernel(
                             w = triangle.barycentrics(p, v0.xy, v1.xy, v2.xy)
                             x, _offset, _nearest = logit(p, v0.xy, v1.xy, v2.xy, inverses, w, per_sigma, distance)
                             counts_here = (x > least_logit) & (j >= begin) & (j < last_column)
-                            depth, _weights = surface(w, inverse_z, False)
+                            depth, _weights = surface(w, depths, interpolation)
                             keeps[t] = cover(keeps[t], x, counts_here, alpha)
                             _old, new, totals[t], fronts[t] = weigh(
                                 totals[t], fronts[t], f, x, shows_color(counts_here, facing, depth, near, far), w, depth, per_softness, rgb
@@ -237,7 +238,7 @@ def _cover_pixel_kernel(
     screen: Points, faces: Faces, boxes: Boxes, pair_faces: Ints, tile_offsets: Ints, members: Ints,
     stats: Stats, opacities: Pixels, backgrounds: Pixels, steps: int, rows: int, columns: int,
     half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
-    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
+    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), interpolation: ti.template(), sides: ti.template(),
 ):  # fmt: skip
     """For GPUs: a pixel's sums; a thread takes a pixel, a block a tile, and all walk the tile's faces together."""
     ti.loop_config(block_dim=GPU_TILE * GPU_TILE)
@@ -253,11 +254,11 @@ def _cover_pixel_kernel(
                 if box[0] <= i and i < box[1] and box[2] <= j and j < box[3]:
                     f = pair_faces[members[n]] % faces.shape[0]
                     v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
-                    inverses, inverse_z = face_inverses(v0, v1, v2, zero)
+                    inverses, depths = face_inverses(v0, v1, v2, zero, interpolation)
                     w = triangle.barycentrics(p, v0.xy, v1.xy, v2.xy)
                     x, _offset, _nearest = logit(p, v0.xy, v1.xy, v2.xy, inverses, w, per_sigma, distance)
                     if x > least_logit:
-                        depth, _weights = surface(w, inverse_z, False)
+                        depth, _weights = surface(w, depths, interpolation)
                         shows = shows_color(x > least_logit, faces_us(v0.xy, v1.xy, v2.xy, sides), depth, near, far)
                         keep = cover(keep, x, x > least_logit, alpha)
                         _old, _new, total, front = weigh(total, front, f, x, shows, w, depth, per_softness, rgb)
@@ -268,15 +269,15 @@ def _cover_pixel_kernel(
 
 @ti.func
 def _share(
-    p, v0, v1, v2, inverses, inverse_z, facing, f: int, total_front, per_sigma, per_softness, near, far, least_logit,
-    distance: ti.template(), rgb: ti.template(),
+    p, v0, v1, v2, inverses, depths, facing, f: int, total_front, per_sigma, per_softness, near, far, least_logit,
+    distance: ti.template(), rgb: ti.template(), interpolation: ti.template(),
 ):  # fmt: skip
     """Share of the fragment of a face at p, with its barycentrics."""
     w = triangle.barycentrics(p, v0.xy, v1.xy, v2.xy)
     x, _offset, _nearest = logit(p, v0.xy, v1.xy, v2.xy, inverses, w, per_sigma, distance)
     share = 0.0
     if x > least_logit:
-        depth, _weights = surface(w, inverse_z, False)
+        depth, _weights = surface(w, depths, interpolation)
         share = share_of(total_front.x, total_front.y, f, x, shows_color(x > least_logit, facing, depth, near, far), depth, per_softness, rgb)
     return share, w
 
@@ -286,20 +287,21 @@ def _count_kernel(
     screen: Points, faces: Faces, boxes: Boxes, pair_faces: Ints, pair_tiles: Ints, stats: Stats, counts: Ints,
     pairs: int, tile_height: int, tile_width: int, rows: int, columns: int, negligible: float,
     half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
-    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
+    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), interpolation: ti.template(), sides: ti.template(),
 ):  # fmt: skip
     """For GPUs: how many fragments of each pair have a share."""
     for n in range(pairs):
         b, f = pair_faces[n] // faces.shape[0], pair_faces[n] % faces.shape[0]
         top, left = pair_tiles[n] // columns % rows * tile_height, pair_tiles[n] % columns * tile_width
         v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
-        inverses, inverse_z = face_inverses(v0, v1, v2, zero)
+        inverses, depths = face_inverses(v0, v1, v2, zero, interpolation)
         facing, box, found = faces_us(v0.xy, v1.xy, v2.xy, sides), boxes[pair_faces[n]], 0
         for i in range(ti.max(box[0], top), ti.min(box[1], top + tile_height)):
             for j in range(ti.max(box[2], left), ti.min(box[3], left + tile_width)):
                 p = pixel_center(i, j, stats.shape[1], stats.shape[2], half)
                 share, _w = _share(
-                    p, v0, v1, v2, inverses, inverse_z, facing, f, stats[b, i, j], per_sigma, per_softness, near, far, least_logit, distance, rgb
+                    p, v0, v1, v2, inverses, depths, facing, f, stats[b, i, j],
+                    per_sigma, per_softness, near, far, least_logit, distance, rgb, interpolation,
                 )  # fmt: skip
                 found += int(share > 0.5 * negligible)  # half: rounding may differ from one kernel to the next
         counts[n] = found
@@ -317,7 +319,7 @@ def _list_kernel(
     steps: int, pad: int, threads: int, pairs: int, count: int, rest: int,
     tile_height: int, tile_width: int, rows: int, columns: int, negligible: float,
     half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
-    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
+    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), interpolation: ti.template(), sides: ti.template(),
 ):  # fmt: skip
     for q in range(steps):
         n = work_item(q, pad, threads, pairs)
@@ -326,17 +328,17 @@ def _list_kernel(
             if offsets[n + 1] > m:
                 top, left = pair_tiles[n] // columns % rows * tile_height, pair_tiles[n] % columns * tile_width
                 v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
-                inverses, inverse_z = face_inverses(v0, v1, v2, zero)
+                inverses, depths = face_inverses(v0, v1, v2, zero, interpolation)
                 facing, box = faces_us(v0.xy, v1.xy, v2.xy, sides), boxes[pair_faces[n]]
                 for i in range(ti.max(box[0], top), ti.min(box[1], top + tile_height)):
                     for j in range(ti.max(box[2], left), ti.min(box[3], left + tile_width)):
                         p = pixel_center(i, j, stats.shape[1], stats.shape[2], half)
                         share, w = _share(
-                            p, v0, v1, v2, inverses, inverse_z, facing, f, stats[b, i, j],
-                            per_sigma, per_softness, near, far, least_logit, distance, rgb,
+                            p, v0, v1, v2, inverses, depths, facing, f, stats[b, i, j],
+                            per_sigma, per_softness, near, far, least_logit, distance, rgb, interpolation,
                         )  # fmt: skip
                         if share > negligible and m < offsets[n + 1]:
-                            _depth, at = surface(w, inverse_z, perspective_correct)
+                            _depth, at = surface(w, depths, interpolation)
                             pixels[m], face_of[m], views[m] = (b * stats.shape[1] + i) * stats.shape[2] + j, f, b
                             weights[0, m], shares[0, m] = at, share
                             m += 1
@@ -353,7 +355,7 @@ def _list_tile_kernel(
     pixels: Ints, face_of: Ints, views: Ints, weights: Points, shares: Shares,
     steps: int, pad: int, threads: int, pairs: int, count: int, rest: int, rows: int, columns: int, negligible: float,
     half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
-    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
+    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), interpolation: ti.template(), sides: ti.template(),
 ):  # fmt: skip
     """`_list_kernel` for CPUs: the shares of eight pixels at once, then what of them is listed."""
     for q in range(steps):
@@ -364,7 +366,7 @@ def _list_tile_kernel(
                 height, width = stats.shape[1], stats.shape[2]
                 top, left = pair_tiles[n] // columns % rows * TILE_HEIGHT, pair_tiles[n] % columns * TILE_WIDTH
                 v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
-                inverses, inverse_z = face_inverses(v0, v1, v2, zero)
+                inverses, depths = face_inverses(v0, v1, v2, zero, interpolation)
                 facing, box = faces_us(v0.xy, v1.xy, v2.xy, sides), boxes[pair_faces[n]]
                 first, last_column = ti.max(box[2], left), ti.min(box[3], left + TILE_WIDTH)
                 lane_shares, w0, w1, w2 = _lane_array(), _lane_array(), _lane_array(), _lane_array()
@@ -380,7 +382,7 @@ def _list_tile_kernel(
                             p = pixel_center(i, j, height, width, half)
                             w = triangle.barycentrics(p, v0.xy, v1.xy, v2.xy)
                             x, _offset, _nearest = logit(p, v0.xy, v1.xy, v2.xy, inverses, w, per_sigma, distance)
-                            depth, at = surface(w, inverse_z, perspective_correct)
+                            depth, at = surface(w, depths, interpolation)
                             shows = shows_color((x > least_logit) & (j < last_column), facing, depth, near, far)
                             lane_shares[lane] = share_of(totals[lane], fronts[lane], f, x, shows, depth, per_softness, rgb)
                             w0[lane], w1[lane], w2[lane] = at.x, at.y, at.z
@@ -484,7 +486,7 @@ def _fragments_adjoint_kernel(
     shares: Shares, opacities: Pixels, pulls: Floats, weights_grad: Points, shares_grad: Shares, opacities_grad: Pixels, corner_grads: Contributions,
     steps: int, pad: int, threads: int, pairs: int, tile_height: int, tile_width: int, rows: int, columns: int,
     half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
-    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
+    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), interpolation: ti.template(), sides: ti.template(),
 ):  # fmt: skip
     """A thread takes a pair, walks its pixels, and its listed fragments beside them."""
     for q in range(steps):
@@ -493,7 +495,7 @@ def _fragments_adjoint_kernel(
             b, f, m = pair_faces[n] // faces.shape[0], pair_faces[n] % faces.shape[0], offsets[n]
             top, left = pair_tiles[n] // columns % rows * tile_height, pair_tiles[n] % columns * tile_width
             v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
-            inverses, inverse_z = face_inverses(v0, v1, v2, zero)
+            inverses, depths = face_inverses(v0, v1, v2, zero, interpolation)
             box = boxes[pair_faces[n]]
             a_sum, b_sum, c_sum, z_sum = vec2(0.0), vec2(0.0), vec2(0.0), vec3(0.0)
             for i in range(ti.max(box[0], top), ti.min(box[1], top + tile_height)):
@@ -506,7 +508,7 @@ def _fragments_adjoint_kernel(
                         if m < offsets[n + 1] and pixels[m] == (b * stats.shape[1] + i) * stats.shape[2] + j:
                             more, depth_grad = share_adjoint(x, shares[0, m] * (shares_grad[0, m] - pulls[pixels[m]]), per_softness, rgb)
                             x_grad += more
-                            w_grad, z_grad = surface_adjoint(w, inverse_z, perspective_correct, depth_grad, weights_grad[0, m])
+                            w_grad, z_grad = surface_adjoint(w, depths, interpolation, depth_grad, weights_grad[0, m])
                             a_grad, b_grad, c_grad = triangle.barycentrics_adjoint(v0.xy, v1.xy, v2.xy, w, w_grad)
                             a_sum += a_grad
                             b_sum += b_grad
@@ -526,7 +528,7 @@ def _fragments_tile_adjoint_kernel(
     shares: Shares, opacities: Pixels, pulls: Floats, weights_grad: Points, shares_grad: Shares, opacities_grad: Pixels, corner_grads: Contributions,
     steps: int, pad: int, threads: int, pairs: int, rows: int, columns: int,
     half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
-    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
+    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), interpolation: ti.template(), sides: ti.template(),
 ):  # fmt: skip
     """`_fragments_adjoint_kernel` for CPUs: what the list says is laid out over eight pixels, then they are computed at once."""
     for q in range(steps):
@@ -536,7 +538,7 @@ def _fragments_tile_adjoint_kernel(
             b, f, m = pair_faces[n] // faces.shape[0], pair_faces[n] % faces.shape[0], offsets[n]
             top, left = pair_tiles[n] // columns % rows * TILE_HEIGHT, pair_tiles[n] % columns * TILE_WIDTH
             v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
-            inverses, inverse_z = face_inverses(v0, v1, v2, zero)
+            inverses, depths = face_inverses(v0, v1, v2, zero, interpolation)
             box = boxes[pair_faces[n]]
             first, last_column = ti.max(box[2], left), ti.min(box[3], left + TILE_WIDTH)
             sums = ti.Vector([0.0] * (POSITION_GRADS * LANES))
@@ -569,7 +571,7 @@ def _fragments_tile_adjoint_kernel(
                         x, offset, nearest = logit(p, v0.xy, v1.xy, v2.xy, inverses, w, per_sigma, distance)
                         more, depth_grad = share_adjoint(x, lane_pulls[lane], per_softness, rgb)
                         x_grad = ti.select((x > least_logit) & (j < last_column), cover_adjoint(x, steps_here[lane], alpha) + more, 0.0)
-                        w_grad, z_grad = surface_adjoint(w, inverse_z, perspective_correct, depth_grad, vec3(g0[lane], g1[lane], g2[lane]))
+                        w_grad, z_grad = surface_adjoint(w, depths, interpolation, depth_grad, vec3(g0[lane], g1[lane], g2[lane]))
                         a_grad, b_grad, c_grad = logit_adjoint(v0.xy, v1.xy, v2.xy, w, offset, nearest, per_sigma, distance, x_grad)
                         a_more, b_more, c_more = triangle.barycentrics_adjoint(v0.xy, v1.xy, v2.xy, w, w_grad)
                         for c in ti.static(range(3)):

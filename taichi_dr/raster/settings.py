@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from .fragment import ALPHAS, DISTANCES, HARD, RGBS
+from .fragment import AFFINE, ALPHAS, DISTANCES, HARD, PARALLEL, PERSPECTIVE, RGBS
 
 STEEPEST = 1e30  # the largest 1 / sigma that float32 can multiply
 
@@ -22,7 +22,7 @@ class Settings(NamedTuple):
     distance: int
     rgb: int
     alpha: int
-    perspective_correct: int
+    interpolation: int
     sides: int
     textured: int
 
@@ -44,7 +44,7 @@ class Settings(NamedTuple):
 
 def checked_settings(
     size: tuple[int, int], sigma: float, gamma: float, near: float, far: float, eps: float, dist_eps: float,
-    distance: str, rgb: str, alpha: str, textured: bool, perspective_correct: bool, sides: int,
+    distance: str, rgb: str, alpha: str, textured: bool, interpolation: int, sides: int,
 ) -> Settings:  # fmt: skip
     """The settings, checked; `size` is (height, width)."""
     for name, value in {"sigma": sigma, "gamma": gamma, "near": near}.items():
@@ -63,7 +63,7 @@ def checked_settings(
     return Settings(
         1 / min(size), 0.0, min(1 / sigma, STEEPEST), min(1 / (gamma * (far - near)), STEEPEST),
         float(near), float(far), far - eps * (far - near), least_logit,
-        DISTANCES[distance], RGBS[rgb], ALPHAS[alpha], int(perspective_correct), sides, int(textured),
+        DISTANCES[distance], RGBS[rgb], ALPHAS[alpha], interpolation, sides, int(textured),
     )  # fmt: skip
 
 
@@ -72,3 +72,8 @@ def kept_turn(cull: str | None, clockwise_front: bool) -> int:
     if cull not in (None, "back", "front"):
         raise ValueError(f'cull: expected "back", "front" or None, got {cull!r}')
     return 0 if cull is None else 1 if (cull == "back") != clockwise_front else -1
+
+
+def interpolation_of(perspective: bool, orthographic: bool) -> int:
+    """How depths and weights run over a face on the screen."""
+    return PARALLEL if orthographic else PERSPECTIVE if perspective else AFFINE

@@ -60,7 +60,7 @@ from .fragment import (
     texel_index,
 )  # fmt: skip
 from .gather import add_rows, gather_corners
-from .settings import Settings, checked_settings, kept_turn
+from .settings import Settings, checked_settings, interpolation_of, kept_turn
 from .tiles import Boxes, TileLists, corners, pixel_center, tile_lists
 
 Stats = ti.types.ndarray(dtype=vec2, ndim=3, needs_grad=False)  # (B, H, W): softmax: sum and front depth; hard: face and depth
@@ -69,7 +69,7 @@ Contributions = ti.types.ndarray(dtype=vec3, ndim=2, needs_grad=False)  # (pairs
 CPU_TILE = TILE_HEIGHT, TILE_WIDTH = 4, 32  # pixels; wide, to cut few rows of a face; small, to compile fast
 GPU_TILE = 8  # pixels on a side
 TILE_MASK = (1 << (TILE_HEIGHT * TILE_WIDTH - 1).bit_length()) - 1  # covers the indices of a CPU tile's pixels
-LANES = 8  # pixels that a CPU computes at once
+LANES = 4  # pixels that a CPU computes at once
 GRADS = 18  # of a face: position and color of three corners
 
 
@@ -91,6 +91,7 @@ def soft_rasterize(
     background: Sequence[float] | Array = (0.0, 0.0, 0.0),
     double_sided: bool = True,
     perspective_correct: bool = False,
+    orthographic: bool = False,
     clockwise_front: bool = False,
     cull: str | None = None,
 ) -> Array:
@@ -116,6 +117,8 @@ def soft_rasterize(
         cull: "back" or "front" faces are left out altogether, silhouette included.
         clockwise_front: faces seen from the front are clockwise on the screen, as in SoftRas's mirrored frame.
         perspective_correct: interpolate colors in space instead of on the screen.
+        orthographic: `screen` is a parallel projection, where depth is linear on the screen and both interpolations are one. Else
+            1 / depth is linear, as in perspective.
 
     Returns:
         RGBA image, (B, H, W) of vec4, row 0 on top.
@@ -159,7 +162,7 @@ def soft_rasterize(
         rgb,
         alpha,
         textured,
-        perspective_correct,
+        interpolation_of(perspective_correct, orthographic),
         BOTH if double_sided else CLOCKWISE if clockwise_front else COUNTERCLOCKWISE,
     )
 
@@ -179,9 +182,9 @@ def _tile_kernel(
     screen: Points, faces: Faces, colors: Texels, background: Vectors, boxes: Boxes, pair_faces: Ints, tile_offsets: Ints, members: Ints,
     stats: Stats, image: Image, steps: int, pad: int, threads: int, rows: int, columns: int,
     half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
-    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
+    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), interpolation: ti.template(), sides: ti.template(),
 ):  # fmt: skip
-    """For CPUs: a thread takes a tile, keeps its pixels in local arrays, and adds face after face, eight pixels at once."""
+    """For CPUs: a thread takes a tile, keeps its pixels in local arrays, and adds face after face, four pixels at once."""
     for q in range(steps):
         k = work_item(q, pad, threads, image.shape[0] * rows * columns)
         if k >= 0:
@@ -196,7 +199,7 @@ def _tile_kernel(
             for n in range(tile_offsets[k], tile_offsets[k + 1]):
                 box, f = boxes[pair_faces[members[n]]], pair_faces[members[n]] % faces.shape[0]
                 v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
-                inverses, inverse_z = face_inverses(v0, v1, v2, zero)
+                inverses, depths = face_inverses(v0, v1, v2, zero, interpolation)
                 c0, c1, c2 = corner_colors(colors, faces, b, f)
                 facing = faces_us(v0.xy, v1.xy, v2.xy, sides)
                 first, last_column = ti.max(box[2], left), ti.min(box[3], left + TILE_WIDTH)
@@ -211,7 +214,7 @@ def _tile_kernel(
                             w = triangle.barycentrics(p, v0.xy, v1.xy, v2.xy)
                             x, _offset, _nearest = logit(p, v0.xy, v1.xy, v2.xy, inverses, w, per_sigma, distance)
                             counts = (x > least_logit) & (j >= begin) & (j < last_column)
-                            depth, weights = surface(w, inverse_z, perspective_correct)
+                            depth, weights = surface(w, depths, interpolation)
                             color, keeps[t], totals[t], fronts[t] = blend(
                                 vec3(red[t], green[t], blue[t]), keeps[t], totals[t], fronts[t], f, x, counts, facing, w, depth,
                                 color_at(colors, b, f, c0, c1, c2, weights), per_softness, near, far, rgb, alpha,
@@ -235,7 +238,7 @@ def _pixel_kernel(
     screen: Points, faces: Faces, colors: Texels, background: Vectors, boxes: Boxes, pair_faces: Ints, tile_offsets: Ints, members: Ints,
     stats: Stats, image: Image, steps: int, rows: int, columns: int,
     half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
-    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
+    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), interpolation: ti.template(), sides: ti.template(),
 ):  # fmt: skip
     """For GPUs: a thread takes a pixel, a block a tile, and all walk the tile's faces together."""
     ti.loop_config(block_dim=GPU_TILE * GPU_TILE)
@@ -252,12 +255,12 @@ def _pixel_kernel(
                 if box[0] <= i and i < box[1] and box[2] <= j and j < box[3]:
                     f = pair_faces[members[n]] % faces.shape[0]
                     v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
-                    inverses, inverse_z = face_inverses(v0, v1, v2, zero)
+                    inverses, depths = face_inverses(v0, v1, v2, zero, interpolation)
                     w = triangle.barycentrics(p, v0.xy, v1.xy, v2.xy)
                     x, _offset, _nearest = logit(p, v0.xy, v1.xy, v2.xy, inverses, w, per_sigma, distance)
                     if x > least_logit:
                         c0, c1, c2 = corner_colors(colors, faces, b, f)
-                        depth, weights = surface(w, inverse_z, perspective_correct)
+                        depth, weights = surface(w, depths, interpolation)
                         color, keep, total, front = blend(
                             color, keep, total, front, f, x, x > least_logit, faces_us(v0.xy, v1.xy, v2.xy, sides), w, depth,
                             color_at(colors, b, f, c0, c1, c2, weights), per_softness, near, far, rgb, alpha,
@@ -287,7 +290,7 @@ def _tile_adjoint_kernel(
     stats: Stats, image: Image, image_grad: Image, corner_grads: Contributions, color_grads: Contributions,
     steps: int, pad: int, threads: int, rows: int, columns: int,
     half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
-    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
+    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), interpolation: ti.template(), sides: ti.template(),
 ):  # fmt: skip
     """For CPUs and vertex colors: the forward's walk over a tile, with the gradients of each face summed lane by lane."""
     for q in range(steps):
@@ -307,7 +310,7 @@ def _tile_adjoint_kernel(
             for n in range(tile_offsets[k], tile_offsets[k + 1]):
                 box, f = boxes[pair_faces[members[n]]], pair_faces[members[n]] % faces.shape[0]
                 v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
-                inverses, inverse_z = face_inverses(v0, v1, v2, zero)
+                inverses, depths = face_inverses(v0, v1, v2, zero, interpolation)
                 c0, c1, c2 = corner_colors(colors, faces, b, f)
                 facing = faces_us(v0.xy, v1.xy, v2.xy, sides)
                 first, last_column = ti.max(box[2], left), ti.min(box[3], left + TILE_WIDTH)
@@ -325,14 +328,14 @@ def _tile_adjoint_kernel(
                             w = triangle.barycentrics(p, v0.xy, v1.xy, v2.xy)
                             x, offset, nearest = logit(p, v0.xy, v1.xy, v2.xy, inverses, w, per_sigma, distance)
                             counts = (x > least_logit) & (j >= begin) & (j < last_column)
-                            depth, weights = surface(w, inverse_z, perspective_correct)
+                            depth, weights = surface(w, depths, interpolation)
                             x_grad, depth_grad, face_color_grad = blend_adjoint(
                                 vec3(red_grad[t], green_grad[t], blue_grad[t]), color_pulls[t], opacity_steps[t], totals[t], fronts[t],
                                 f, x, counts, facing, depth, color_at(colors, b, f, c0, c1, c2, weights), per_softness, near, far, rgb, alpha,
                             )  # fmt: skip
                             a_grad, b_grad, c_grad, z_grad = fragment_adjoint(
-                                v0.xy, v1.xy, v2.xy, inverse_z, c0, c1, c2, w, offset, nearest, x_grad, depth_grad, face_color_grad, per_sigma,
-                                distance, perspective_correct, False,
+                                v0.xy, v1.xy, v2.xy, depths, c0, c1, c2, w, offset, nearest, x_grad, depth_grad, face_color_grad, per_sigma,
+                                distance, interpolation, False,
                             )  # fmt: skip
                             for c in ti.static(range(3)):
                                 position_grad = (a_grad, b_grad, c_grad)[c]
@@ -374,7 +377,7 @@ def _pair_adjoint_kernel(
     colors_grad: Texels, image_grad: Image, corner_grads: Contributions, color_grads: Contributions,
     steps: int, pad: int, threads: int, items: int, tile_height: int, tile_width: int, rows: int, columns: int,
     half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
-    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), perspective_correct: ti.template(), sides: ti.template(),
+    distance: ti.template(), rgb: ti.template(), alpha: ti.template(), interpolation: ti.template(), sides: ti.template(),
     by_face: ti.template(),
 ):  # fmt: skip
     """For GPUs and texels: a thread takes a pair of face and tile, and sums the gradients of its fragments in registers.
@@ -395,7 +398,7 @@ def _pair_adjoint_kernel(
                     b, f = pair_faces[n] // faces.shape[0], pair_faces[n] % faces.shape[0]
                     top, left = pair_tiles[n] // columns % rows * tile_height, pair_tiles[n] % columns * tile_width
                     v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
-                    inverses, inverse_z = face_inverses(v0, v1, v2, zero)
+                    inverses, depths = face_inverses(v0, v1, v2, zero, interpolation)
                     c0, c1, c2 = corner_colors(colors, faces, b, f)
                     facing = faces_us(v0.xy, v1.xy, v2.xy, sides)
                     box = boxes[pair_faces[n]]
@@ -407,7 +410,7 @@ def _pair_adjoint_kernel(
                             w = triangle.barycentrics(p, v0.xy, v1.xy, v2.xy)
                             x, offset, nearest = logit(p, v0.xy, v1.xy, v2.xy, inverses, w, per_sigma, distance)
                             if x > least_logit:
-                                depth, weights = surface(w, inverse_z, perspective_correct)
+                                depth, weights = surface(w, depths, interpolation)
                                 pixel, grad = image[b, i, j], image_grad[b, i, j]
                                 opacity_step = opacity_adjoint(pixel.w, grad.w, faces.shape[0], alpha)
                                 x_grad, depth_grad, face_color_grad = blend_adjoint(
@@ -416,8 +419,8 @@ def _pair_adjoint_kernel(
                                     per_softness, near, far, rgb, alpha,
                                 )  # fmt: skip
                                 a_grad, b_grad, c_grad, z_grad = fragment_adjoint(
-                                    v0.xy, v1.xy, v2.xy, inverse_z, c0, c1, c2, w, offset, nearest, x_grad, depth_grad, face_color_grad, per_sigma,
-                                    distance, perspective_correct, ti.static(len(colors.shape) > 2),
+                                    v0.xy, v1.xy, v2.xy, depths, c0, c1, c2, w, offset, nearest, x_grad, depth_grad, face_color_grad, per_sigma,
+                                    distance, interpolation, ti.static(len(colors.shape) > 2),
                                 )  # fmt: skip
                                 a_sum += a_grad
                                 b_sum += b_grad
