@@ -5,6 +5,7 @@ With --camera it is the camera that is lost, far away, as in the example of the 
 
 import argparse
 import pathlib
+from collections import namedtuple
 
 import numpy as np
 from tqdm import trange
@@ -12,6 +13,14 @@ from tqdm import trange
 import taichi_dr as dr
 
 DISTANCE = 4.0
+Stage = namedtuple("Stage", "poses shrink antialias share edge rates silhouette")
+STAGES = (  # from a small picture to all of it; edges never wider than a pixel or so: wide ones look larger, and push the object away
+    # poses that enter, picture's and supersampled size, share of the steps, width of edges, rates of rotation and translation, weight
+    Stage(poses=55, shrink=4, antialias=1, share=0.05, edge=1.0, rates=(0.0, 0.1), silhouette=1.0),
+    Stage(poses=55, shrink=4, antialias=1, share=0.15, edge=1.0, rates=(0.04, 0.04), silhouette=1.0),
+    Stage(poses=12, shrink=2, antialias=1, share=0.35, edge=0.6, rates=(0.03, 0.02), silhouette=0.0),
+    Stage(poses=3, shrink=1, antialias=2, share=0.45, edge=0.5, rates=(0.02, 0.01), silhouette=0.0),
+)
 
 
 def random_pose(random, degrees):
@@ -34,21 +43,21 @@ def hypotheses():
     return np.concatenate([np.zeros((1, 3)), np.radians(30) * few, np.radians(55) * many])
 
 
-def refine(mesh, camera, lights, target, poses, steps, pixels, rates, watch=lambda image: None):
-    """Adam on a batch of rotations and translations, edges narrowing from `pixels` to a third; and how far each stays off."""
+def refine(mesh, camera, lights, target, poses, stage, steps, watch=lambda image: None):
+    """Adam on a batch of rotations and translations, edges narrowing to a third; and how far each stays off."""
     pose, loss = dr.Pose(*poses), dr.scalar()
     adam = dr.optim.Adam([{"params": [pose.rotation]}, {"params": [pose.translation]}], lr=0.1, betas=(0.8, 0.99))
     goals = dr.array(np.repeat(target, len(poses[0]), axis=0))
     for step in trange(steps, desc=f"{len(poses[0])} poses", leave=False):
         done = step / steps
-        for group, rate in zip(adam.groups, rates, strict=True):
+        for group, rate in zip(adam.groups, stage.rates, strict=True):
             group["lr"] = rate * 0.05**done
-        edge = pixels * 0.3**done
-        renderer = dr.SoftRenderer(sigma=(edge / min(camera.size)) ** 2, gamma=1e-4)
+        edge = stage.edge * 0.3**done
+        renderer = dr.SoftRenderer(sigma=(edge / min(camera.size)) ** 2, gamma=1e-4, antialias=stage.antialias)
         with dr.Tape(loss):
             image = renderer(mesh.with_vertices(dr.transform(mesh.vertices, pose)), camera, lights)
             dr.losses.mse(image, goals, loss, 10.0)
-            dr.losses.silhouette_iou(image, goals, loss)
+            dr.losses.silhouette_iou(image, goals, loss, stage.silhouette)
         adam.step()
         watch(image)
     off = ((dr.read(image) - target) ** 2).mean(axis=(1, 2, 3))
@@ -59,17 +68,11 @@ def fit(mesh, view, lights, target, steps, watch=lambda image: None):
     """The pose whose picture is the target: many hypotheses in a small picture, the best few in a larger one, the best one."""
     rotations = hypotheses()
     poses = rotations, np.zeros_like(rotations)
-    stages = (  # how many go on, size, share of the steps, softness of edges, rates of rotation and translation
-        (55, 4, 0.05, 3.0, (0.0, 0.1)),
-        (20, 4, 0.15, 3.0, (0.04, 0.04)),
-        (6, 4, 0.2, 1.0, (0.03, 0.02)),
-        (2, 2, 0.25, 1.0, (0.03, 0.015)),
-        (1, 1, 0.35, 1.0, (0.02, 0.01)),
-    )
-    for keep, shrink, share, pixels, rates in stages:
-        small = dr.read(dr.downsample(dr.array(target), shrink)) if shrink > 1 else target
-        last = watch if shrink == 1 else lambda image: None
-        poses, off = refine(mesh, view(small.shape[1]), lights, small, poses, max(1, int(share * steps)), pixels, rates, last)
+    for k, stage in enumerate(STAGES):
+        small = dr.read(dr.downsample(dr.array(target), stage.shrink)) if stage.shrink > 1 else target
+        last = watch if k == len(STAGES) - 1 else lambda image: None
+        poses, off = refine(mesh, view(small.shape[1]), lights, small, poses, stage, max(1, round(stage.share * steps)), last)
+        keep = STAGES[k + 1].poses if k + 1 < len(STAGES) else 1
         best = np.argsort(off)[:keep]
         poses = tuple(x[best] for x in poses)
     return dr.Pose(*(x[0] for x in poses))
