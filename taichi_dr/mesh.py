@@ -32,15 +32,17 @@ class Mesh:
         uv: texture coordinates, (T, 2) or (B, T, 2) numbers, or (B, T) of vec2.
         uv_faces: indices of `uv` at the corners of each face, (F, 3) numbers or (F,) of ivec3; `faces` where left out, if T = V.
         texture: RGB image that `uv` looks up, (H, W, 3) or (B, H, W, 3) numbers, or (B, H, W) of vec3, instead of `colors`.
+        normal_map: normals that `uv` looks up, as RGB in [0, 1], (H, W, 3) or (B, H, W, 3) numbers, or (B, H, W) of vec3, for
+            `SoftRenderer(shading="phong")`: red right, green up in the image (OpenGL), blue out of the surface.
         objects: which object each face belongs to, (F,) whole numbers from 0; 0 where left out.
 
     Taichi arrays are taken as they are, so that a mesh can share its arrays with an optimizer. `vertices`, `colors`,
-    `texels`, `uv` and `texture` carry gradients and may be changed in place or replaced; `faces` and `uv_faces` may not
+    `texels`, `uv`, `texture` and `normal_map` carry gradients and may be changed in place or replaced; `faces` and `uv_faces` may not
     be changed in place.
 
     Raises:
         ValueError: wrong shapes or types, no vertices or faces, an index out of range, two of colors, texels and texture
-            at once, a texture without uv.
+            at once, a texture or a normal map without uv.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Mesh:
         uv: Any = None,
         uv_faces: Any = None,
         texture: Any = None,
+        normal_map: Any = None,
         objects: Any = None,
     ) -> None:
         runtime.ensure_started()
@@ -65,16 +68,18 @@ class Mesh:
         self.colored = bool(given)
         self.texels: Array | None = None if texels is None else _texel_array(texels, self.faces.shape[0])
         self.uv, self.uv_faces = self._coordinates(uv, uv_faces)
-        self.texture: Array | None = None if texture is None else _texture_array(texture)
-        if self.texture is not None and self.uv is None:
-            raise ValueError("texture: expected uv with it, got none; give uv, (T, 2), and uv_faces, (F, 3)")
+        self.texture: Array | None = None if texture is None else _texture_array("texture", texture)
+        self.normal_map: Array | None = None if normal_map is None else _texture_array("normal_map", normal_map)
+        for name, image in (("texture", self.texture), ("normal_map", self.normal_map)):
+            if image is not None and self.uv is None:
+                raise ValueError(f"{name}: expected uv with it, got none; give uv, (T, 2), and uv_faces, (F, 3)")
         self.colors: Array | None = None
         if texels is None and texture is None:
             grey = np.full((1, self.vertices.shape[1], 3), GREY)
             self.colors = _batched("colors", grey if colors is None else colors)
             if self.colors.shape[1] != self.vertices.shape[1]:
                 raise ValueError(f"colors: expected one per vertex, {self.vertices.shape[1]}, got {self.colors.shape[1]}")
-        batched = {"vertices": self.vertices, "colors": self.colors, "uv": self.uv, "texture": self.texture}
+        batched = {"vertices": self.vertices, "colors": self.colors, "uv": self.uv, "texture": self.texture, "normal_map": self.normal_map}
         batch_size(**{name: x.shape[0] for name, x in batched.items() if x is not None})
         self.objects = _object_array(objects, self.faces.shape[0])
 
@@ -205,16 +210,16 @@ def _texel_array(values: Any, face_count: int) -> Array:
     return values
 
 
-def _texture_array(values: Any) -> Array:
+def _texture_array(name: str, values: Any) -> Array:
     """(B, H, W) of vec3 from (H, W, 3) or (B, H, W, 3) numbers, or from such an array."""
     if not isinstance(values, ti.Ndarray):
         numbers = np.asarray(values)
         if numbers.dtype.kind != "f":  # 8-bit values as an image reader gives them would come out as 255 times white
-            raise ValueError(f"texture: expected floats from 0 to 1, got {numbers.dtype}; divide an 8-bit image by 255")
+            raise ValueError(f"{name}: expected floats from 0 to 1, got {numbers.dtype}; divide an 8-bit image by 255")
         if numbers.ndim not in (3, 4) or numbers.shape[-1] != 3 or 0 in numbers.shape:
-            raise ValueError(f"texture: expected numbers of shape (H, W, 3) or (B, H, W, 3), at least one texel, got shape {numbers.shape}")
+            raise ValueError(f"{name}: expected numbers of shape (H, W, 3) or (B, H, W, 3), at least one texel, got shape {numbers.shape}")
         values = array(numbers if numbers.ndim == 4 else numbers[None])
-    expect("texture", values, 3, 3, "(B, H, W) of vec3")
+    expect(name, values, 3, 3, "(B, H, W) of vec3")
     return values
 
 

@@ -375,6 +375,56 @@ def _perturb_normals_adjoint(normals: Array, tangents: Array, bitangents: Array,
     _perturb_normals_adjoint_kernel(normals, tangents, bitangents, mapped, out.grad, *grads)
 
 
+# --- Normals as colors ------------------------------------------------------------------------------------------
+
+
+def decode_normals(colors: Array) -> Array:
+    """Samples of a normal map as vectors.
+
+        m = 2 c - 1
+
+    Args:
+        colors: (B, N) of vec3 in [0, 1]; (0.5, 0.5, 1) is straight up from the surface.
+
+    Returns:
+        (B, N) of vec3, for `perturb_normals`.
+
+    Differentiable in `colors`.
+
+    Raises:
+        ValueError: a wrong shape.
+    """
+    expect("colors", colors, 3, 2, "(B, N) of vec3")
+    out = empty(vec3, colors.shape, needs_grad=True)
+    _decode_normals(colors, out)
+    return out
+
+
+@ti.kernel
+def _decode_normals_kernel(colors: Points, out: Points):
+    for k in range(out.shape[0] * out.shape[1]):
+        b, i = k // out.shape[1], k % out.shape[1]
+        out[b, i] = 2.0 * colors[b, i] - 1.0
+
+
+@operator
+def _decode_normals(colors: Array, out: Array) -> None:
+    _decode_normals_kernel(colors, out)
+
+
+@ti.kernel
+def _decode_normals_adjoint_kernel(colors_grad: Points, out_grad: Points):
+    for k in range(out_grad.shape[0] * out_grad.shape[1]):
+        b, i = k // out_grad.shape[1], k % out_grad.shape[1]
+        colors_grad[b, i] = colors_grad[b, i] + 2.0 * out_grad[b, i]
+
+
+@_decode_normals.adjoint
+def _decode_normals_adjoint(colors: Array, out: Array) -> None:
+    if colors.grad is not None:
+        _decode_normals_adjoint_kernel(colors.grad, out.grad)
+
+
 # --- Middles of faces -------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from .frame import EYE
 from .materials import Material
 from .mesh import Mesh
 from .mipmap import pyramid
-from .normals import face_normals, vertex_normals
+from .normals import decode_normals, face_normals, face_tangents, perturb_normals, vertex_normals
 from .raster.channels import component, join_fours, take_four
 from .raster.composite import composite, composite_over, face_ids, visible_part
 from .raster.downsample import downsample
@@ -42,7 +42,8 @@ class SoftRenderer:
     Args:
         antialias: n renders at n times the height and width and averages; the settings keep their meaning.
         shading: where lights are evaluated: "gouraud" at the vertices (texels: at the faces), "flat" once per face, "phong"
-            at every fragment with its interpolated normal. Textures are lit at every fragment, "gouraud" as "phong".
+            at every fragment with its interpolated normal, or that of the mesh's normal map. Textures are lit at every fragment too,
+            "gouraud" as "phong".
         wrap: what a texture is beyond its border: "wrap", "clamp" or "mirror".
         mipmaps: sample textures in the level whose texels are as large as pixels, between levels and texels; False
             between the texels of the texture itself.
@@ -120,12 +121,14 @@ class SoftRenderer:
         Raises:
             ValueError: batches that do not match, settings out of range, an unknown output, or one that the mesh lacks.
         """
+        if mesh.normal_map is not None and self.shading != "phong":
+            raise ValueError(f'shading: expected "phong" for a mesh with a normal map, which has a normal for every fragment, got {self.shading!r}')
         view = self._view(mesh, camera)
         if outputs is None and attributes is None and self._is_fused(mesh):
             return self._averaged(self._fused(view, lights, material))
         wanted, attributes = ["image"] if outputs is None and attributes is None else list(outputs or ()), attributes or {}
         _check_outputs(wanted, attributes, mesh)
-        surface = _Surface(view, self._fragments(view))
+        surface = _Surface(self, view, self._fragments(view))
         pictures = {name: self._picture(name, surface, lights, material) for name in wanted}
         pictures |= {name: surface.picture(values, self._averaged) for name, values in attributes.items()}
         return pictures["image"] if outputs is None and not attributes else pictures
@@ -149,8 +152,8 @@ class SoftRenderer:
             raise ValueError('mesh: expected one with a texture, got none; load it with texture="uv", or give texture, uv and uv_faces')
         with unrecorded():
             view = self._view(mesh, camera)
-            surface = _Surface(view, self._fragments(view))
-            at = pyramid(mesh.texture), surface.uv(), surface.levels(self.mipmaps), surface.fragments.views
+            surface = _Surface(self, view, self._fragments(view))
+            at = pyramid(mesh.texture), surface.uv(), surface.levels(mesh.texture.shape[1:]), surface.fragments.views
             shares = texel_shares(*at, surface.fragments.shares, self.wrap)
         return shares[0] if len(shares) == 1 else shares
 
@@ -267,20 +270,19 @@ class SoftRenderer:
             ids = read(face_ids(fragments))[:, self.antialias // 2 :: self.antialias, self.antialias // 2 :: self.antialias]
             ids = ids if surface.view.clipped is None else surface.view.clipped.mesh_faces(ids)
             return array(ids if name == "face_id" else np.where(ids >= 0, read(mesh.objects)[ids], -1), np.int32, vectors=False)
-        values = surface.normals(self.shading) if name == "normal" else getattr(surface, name)()
-        return self._averaged(composite(values, fragments))
+        return self._averaged(composite(getattr(surface, name)(), fragments))
 
     def _averaged(self, picture: Array) -> Array:
         return downsample(picture, self.antialias) if self.antialias > 1 else picture
 
     def _shaded(self, surface: "_Surface", lights: Any, material: Material | None) -> Array:
         """Colors of the fragments under the lights."""
-        albedo = surface.albedo(self)
+        albedo = surface.albedo()
         if lights is None:
             return albedo
         frame = camera_frame(surface.camera) if material is not None or self.two_sided else None
         return shade_points(
-            albedo, surface.normals(self.shading), surface.position(), lights,
+            albedo, surface.normal(), surface.position(), lights,
             material=material, frame=frame, views=surface.fragments.views, two_sided=self.two_sided,
         )  # fmt: skip
 
@@ -319,8 +321,8 @@ class _View(NamedTuple):
 class _Surface:
     """What a mesh has at the fragments, each computed when it is first asked for."""
 
-    def __init__(self, view: _View, fragments: Fragments) -> None:
-        self.view, self.mesh, self.camera, self.fragments = view, view.mesh, view.camera, fragments
+    def __init__(self, renderer: SoftRenderer, view: _View, fragments: Fragments) -> None:
+        self.renderer, self.view, self.mesh, self.camera, self.fragments = renderer, view, view.mesh, view.camera, fragments
         self._known: dict[Any, Any] = {}
 
     def _at(self, key: Any, make: Any) -> Any:
@@ -362,29 +364,34 @@ class _Surface:
     def _coordinates(self) -> tuple[Array, Array]:
         return self._at("coordinates", lambda: self.view.extended(self.mesh.uv, self.mesh.uv_faces))
 
-    def normals(self, shading: str) -> Array:
-        flat = shading == "flat"
-        return self._at(("normals", flat), lambda: self._normals(flat))
+    def normal(self) -> Array:
+        return self._at("normal", self._normal)
 
-    def _normals(self, flat: bool) -> Array:
-        vertices, faces = self.mesh.vertices, self.mesh.faces
-        if flat:
-            return self._per_face(face_normals(vertices, faces))
-        return normalize(self._spread(vertex_normals(vertices, faces), faces))
+    def _normal(self) -> Array:
+        mesh = self.mesh
+        if self.renderer.shading == "flat":
+            return self._per_face(face_normals(mesh.vertices, mesh.faces))
+        normals = normalize(self._spread(vertex_normals(mesh.vertices, mesh.faces), mesh.faces))
+        if mesh.normal_map is None:
+            return normals
+        tangents, bitangents = (self._per_face(x) for x in face_tangents(mesh.vertices, mesh.faces, mesh.uv, mesh.uv_faces))
+        return perturb_normals(normals, tangents, bitangents, decode_normals(self._sample(mesh.normal_map)))
 
-    def albedo(self, renderer: SoftRenderer) -> Array:
-        mesh, fragments = self.mesh, self.fragments
-        if mesh.texture is None:
-            return self._spread(mesh.colors, mesh.faces)
-        levels = self.levels(renderer.mipmaps)
-        return sample_texture(pyramid(mesh.texture), self.uv(), levels, fragments.views, renderer.wrap)
+    def albedo(self) -> Array:
+        if self.mesh.texture is None:
+            return self._spread(self.mesh.colors, self.mesh.faces)
+        return self._sample(self.mesh.texture)
 
-    def levels(self, mipmaps: bool) -> Array:
-        """The mip level of each fragment, 0 without mip maps."""
-        mesh, fragments = self.mesh, self.fragments
-        if mipmaps:
-            perspective = not self.camera.orthographic
-            return mip_levels(self.view.screen, self.view.faces, *self._coordinates(), fragments, mesh.texture.shape[1:], perspective)
-        levels = empty(float, fragments.shares.shape)
+    def _sample(self, texture: Array) -> Array:
+        return sample_texture(pyramid(texture), self.uv(), self.levels(texture.shape[1:]), self.fragments.views, self.renderer.wrap)
+
+    def levels(self, size: tuple[int, int]) -> Array:
+        """The mip level of each fragment in a texture of (height, width), 0 without mip maps."""
+        return self._at(("levels", size), lambda: self._levels(size))
+
+    def _levels(self, size: tuple[int, int]) -> Array:
+        if self.renderer.mipmaps:
+            return mip_levels(self.view.screen, self.view.faces, *self._coordinates(), self.fragments, size, not self.camera.orthographic)
+        levels = empty(float, self.fragments.shares.shape)
         zero(levels)
         return levels

@@ -197,3 +197,56 @@ def test_bad_input(f32, rng):
         dr.SoftRenderer(shading="phong")(wedge(rng, textured=True), camera)
     with pytest.raises(ValueError, match="mesh: expected one with a texture"):
         dr.SoftRenderer().texel_coverage(mesh, camera)
+
+
+# --- Normal maps ------------------------------------------------------------------------------------------------
+
+
+def mapped_wedge(rng, normal_map, **surface):
+    mesh = textured_wedge(rng)
+    return dr.Mesh(
+        dr.read(mesh.vertices), dr.read(mesh.faces), uv=dr.read(mesh.uv)[0], uv_faces=dr.read(mesh.uv_faces), normal_map=normal_map, **surface
+    )
+
+
+@pytest.mark.parametrize("surface", ["colors", "texture"])
+def test_a_flat_normal_map_changes_nothing(surface, f32, rng):
+    paint = {"colors": rng.uniform(0, 1, (5, 3)), "texture": rng.uniform(0, 1, (5, 5, 3))}[surface]
+    state = rng.bit_generator.state
+    images = []
+    for normal_map in (None, np.full((4, 4, 3), (0.5, 0.5, 1.0))):
+        rng.bit_generator.state = state
+        mesh = mapped_wedge(rng, normal_map, **{surface: paint})
+        images.append(dr.read(dr.SoftRenderer(shading="phong", **SMOOTH)(mesh, view((20, 24)), lit_by())))
+    np.testing.assert_allclose(images[1], images[0], atol=1e-6)
+
+
+def test_a_normal_map_tilts_normals_as_it_says(f32):
+    """A square that looks at the camera, its texture upright: red is right, green is up, blue is towards the eye."""
+    square = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0.0]])
+    uv = np.array([[0, 1], [1, 1], [1, 0], [0, 0.0]])
+    normal_map = np.full((8, 8, 3), (0.5, 0.5, 1.0))
+    normal_map[:4, :4], normal_map[:4, 4:], normal_map[4:, :4] = (1.0, 0.5, 0.5), (0.5, 1.0, 0.5), (0.8, 0.5, 0.9)
+    mesh = dr.Mesh(square, [[0, 1, 2], [0, 2, 3]], uv=uv, uv_faces=[[0, 1, 2], [0, 2, 3]], normal_map=normal_map)
+    camera, renderer = dr.Camera.look_at((0, 0, 3), fov=2 * np.degrees(np.arctan(1 / 3)), size=32), dr.SoftRenderer(shading="phong", mipmaps=False)
+    normals = dr.read(renderer(mesh, camera, outputs=["normal"])["normal"])[0]
+    for place, expected in (((8, 8), (1, 0, 0)), ((8, 24), (0, 1, 0)), ((24, 8), (0.6, 0, 0.8)), ((24, 24), (0, 0, 1))):
+        np.testing.assert_allclose(normals[place], expected, atol=1e-5)
+
+
+def test_gradients_through_a_normal_map(f64, rng):
+    mesh, camera, lights = mapped_wedge(rng, rng.uniform(0.2, 0.9, (3, 4, 3))), view(), lit_by()
+    params = {"normal_map": mesh.normal_map, "colors": mesh.colors, "direction": lights[1].direction}  # not uv: see face_tangents
+    renderer = dr.SoftRenderer(shading="phong", mipmaps=False, **SMOOTH)
+    assert_gradients(lambda: renderer(mesh, camera, lights), params, rng)
+    assert_gradients(lambda: renderer(mesh, camera, lights), {"vertices": mesh.vertices}, rng, step=1e-7)
+
+
+def test_a_normal_map_needs_uv_and_phong_shading(f32, rng):
+    flat = np.full((4, 4, 3), (0.5, 0.5, 1.0))
+    with pytest.raises(ValueError, match="normal_map: expected uv"):
+        dr.Mesh(dr.read(wedge(rng).vertices), dr.read(wedge(rng).faces), normal_map=flat)
+    with pytest.raises(ValueError, match="normal_map: expected floats"):
+        mapped_wedge(rng, (flat * 255).astype(np.uint8))
+    with pytest.raises(ValueError, match='shading: expected "phong"'):
+        dr.SoftRenderer()(mapped_wedge(rng, flat), view())
