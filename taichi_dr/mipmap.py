@@ -185,8 +185,10 @@ def _pyramid(texture: Array, mips: Array, built: Pyramid) -> None:
 
 
 def _plan(built: Pyramid) -> tuple[int, int]:
-    """How many levels are halved at once, and from which on the small ones are made at once; those between one by one."""
-    halved = min(built.halvings, MOST_HALVINGS) if runtime.device().arch == "cpu" else 0
+    """How many levels are halved at once, and from which on the small ones are made at once; those between one by one, as all on GPUs."""
+    if runtime.device().arch != "cpu":
+        return 0, len(built.sizes)
+    halved = min(built.halvings, MOST_HALVINGS)
     sizes = [height * width for height, width, _ in built.sizes]
     return halved, next((k for k in range(max(2, halved + 1), len(sizes)) if sizes[k] <= SMALL), len(sizes))
 
