@@ -28,7 +28,10 @@ benchmark: .venv/benchmark
 pictures: .venv/demo
 	$(BIN)/python examples/fit.py --out out/fit
 	$(BIN)/python examples/render.py $(SPOT) --out out/render
+	$(BIN)/python examples/fit_pose.py --out out/fit_pose
+	$(BIN)/python examples/fit_texture.py --out out/fit_texture
 	mkdir -p docs && cp out/fit/fit.png out/render/render.png docs/
+	cp out/fit_pose/fit_pose.png docs/pose.png && cp out/fit_texture/fit.png docs/texture.png
 
 .venv/demo: pyproject.toml
 	$(PYTHON) -m venv .venv

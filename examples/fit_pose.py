@@ -59,19 +59,22 @@ def refine(mesh, camera, lights, target, poses, stage, steps, watch=lambda image
             dr.losses.mse(image, goals, loss, 10.0)
             dr.losses.silhouette_iou(image, goals, loss, stage.silhouette)
         adam.step()
-        watch(image)
-    off = ((dr.read(image) - target) ** 2).mean(axis=(1, 2, 3))
+        images = dr.read(image)
+        off = ((images - target) ** 2).mean(axis=(1, 2, 3))
+        watch(images[np.argmin(off)].repeat(stage.shrink, axis=0).repeat(stage.shrink, axis=1))
     return (dr.read(pose.rotation), dr.read(pose.translation)), off
 
 
 def fit(mesh, view, lights, target, steps, watch=lambda image: None):
-    """The pose whose picture is the target: many hypotheses in a small picture, the best few in a larger one, the best one."""
+    """The pose whose picture is the target: many hypotheses in a small picture, the best few in a larger one, the best one.
+
+    `watch` gets the picture of the best hypothesis of each step, as large as the target.
+    """
     rotations = hypotheses()
     poses = rotations, np.zeros_like(rotations)
     for k, stage in enumerate(STAGES):
         small = dr.read(dr.downsample(dr.array(target), stage.shrink)) if stage.shrink > 1 else target
-        last = watch if k == len(STAGES) - 1 else lambda image: None
-        poses, off = refine(mesh, view(small.shape[1]), lights, small, poses, stage, max(1, round(stage.share * steps)), last)
+        poses, off = refine(mesh, view(small.shape[1]), lights, small, poses, stage, max(1, round(stage.share * steps)), watch)
         keep = STAGES[k + 1].poses if k + 1 < len(STAGES) else 1
         best = np.argsort(off)[:keep]
         poses = tuple(x[best] for x in poses)
@@ -123,14 +126,14 @@ def main(mesh="teapot", starts=1, degrees=60.0, steps=300, size=128, out="out/fi
         there = mesh.with_vertices(dr.transform(mesh.vertices, dr.Pose(rotation, translation)))
         target = dr.read(sharp(there, view(size), lights))
         watched = []
-        found = fit(mesh, view, lights, target, steps, lambda image, images=watched: images.append(dr.read(image)[0, ..., :3]))
+        found = fit(mesh, view, lights, target, steps, lambda image, images=watched: images.append(image[..., :3]))
         errors.append(error(found, rotation, translation))
         print(f"{np.degrees(np.linalg.norm(rotation)):.0f} degrees away: {errors[-1][0]:.2f} degrees and {100 * errors[-1][1]:.2f}% left")
         goal = target[0, ..., :3]
         frames = [np.concatenate([goal, image, np.abs(goal - image)], axis=1) for image in watched]
     good = sum(angle < 1 and place < 0.01 for angle, place in errors)
     dr.pictures.save_gif(folder / "fit_pose.gif", frames, frames_per_second=10)
-    dr.pictures.save(folder / "fit_pose.png", np.concatenate([frames[k] for k in (0, len(frames) // 4, -1)]))
+    dr.pictures.save(folder / "fit_pose.png", np.concatenate([frames[k] for k in (0, len(frames) // 8, -1)]))
     print(f"{good} of {starts} within 1 degree and 1% of the distance; see {folder}/fit_pose.gif and fit_pose.png")
     return errors
 

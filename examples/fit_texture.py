@@ -104,6 +104,7 @@ def main(mesh=None, checker=False, steps=150, views=20, size=192, out="out/fit_t
     found = dr.fill_unseen(fitted.texture, coverage > SEEN).clip(0, 1)[0]
     dr.write(fitted.texture, found[None])
     dr.pictures.save_gif(folder / "fit.gif", frames, frames_per_second=10)
+    dr.pictures.save(folder / "fit.png", np.concatenate([frames[k] for k in (0, len(frames) // 4, -1)]))
     dr.pictures.save(folder / "texture.png", np.concatenate([texture, found, np.repeat(coverage.clip(0, 1)[..., None], 3, axis=-1)], axis=1))
     fitted.save(folder / "fitted.obj")
     fitted.save(folder / "fitted.glb")
@@ -113,7 +114,7 @@ def main(mesh=None, checker=False, steps=150, views=20, size=192, out="out/fit_t
     result = psnr(images, goals)
     share = 100 * (coverage > SEEN).mean()
     print(f"{len(new_views)} views never fitted, inside the silhouette: PSNR {result:.1f} dB; {share:.0f}% of the texels seen")
-    print(f"{time.perf_counter() - started:.0f} s; see {folder}/fit.gif, texture.png, fitted.obj and fitted.glb")
+    print(f"{time.perf_counter() - started:.0f} s; see {folder}/fit.gif, fit.png, texture.png, fitted.obj and fitted.glb")
     return result
 
 
