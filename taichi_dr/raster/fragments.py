@@ -43,7 +43,7 @@ from .fragment import (
 )  # fmt: skip
 from .gather import gather_corners
 from .settings import Settings, checked_settings, interpolation_of, kept_turn
-from .soft import CPU_TILE, GPU_TILE, LANES, TILE_HEIGHT, TILE_MASK, TILE_WIDTH, Stats, _tile_array
+from .soft import CPU_TILE, GPU_TILE, LANES, SPAN_BASE, TILE_HEIGHT, TILE_MASK, TILE_WIDTH, Stats, _tile_array
 from .tiles import Boxes, TileLists, _blocks, corners, pixel_center, prefix_sum, tile_lists
 
 Pixels = ti.types.ndarray(dtype=float, ndim=3, needs_grad=False)  # (B, H, W)
@@ -128,13 +128,14 @@ def soft_fragments(
     tiles = tile_lists(screen, faces, batch, height, width, settings.radius, tile, kept_turn(cull, clockwise_front))
     stats, pairs = empty(vec2, (batch, height, width)), tiles.pairs
     opacities, backgrounds = (empty(float, (batch, height, width), needs_grad=True) for _ in range(2))
+    spans = empty(int, room(pairs) * TILE_HEIGHT if on_cpu else 1)
     offsets, sums, total = empty(int, room(pairs + 1)), empty(int, max(1, _blocks(pairs)[1])), empty(float, 1)
     lists = (screen, faces, tiles.boxes, tiles.pair_faces)
     cells = batch * tiles.rows * tiles.columns
     with unrecorded():
         if on_cpu:
             _cover_tile_kernel(
-                *lists, tiles.tile_offsets, tiles.members, stats, opacities, backgrounds, offsets,
+                *lists, tiles.tile_offsets, tiles.members, spans, stats, opacities, backgrounds, offsets,
                 *split(cells), tiles.rows, tiles.columns, _negligible(), *settings.numbers, *settings.modes,
             )  # fmt: skip
         else:
@@ -165,7 +166,7 @@ def soft_fragments(
     fragments = Fragments(
         (batch, height, width), count, pixels, face_of, views, weights, shares, opacities, backgrounds, offsets, tiles, faces.shape[0]
     )  # fmt: skip
-    _soft_fragments(screen, faces, settings, stats, fragments, weights, shares, opacities, backgrounds)
+    _soft_fragments(screen, faces, settings, spans, stats, fragments, weights, shares, opacities, backgrounds)
     return fragments
 
 
@@ -186,12 +187,12 @@ def room(n: int) -> int:
 @ti.kernel
 def _cover_tile_kernel(
     screen: Points, faces: Faces, boxes: Boxes, pair_faces: Ints, tile_offsets: Ints, members: Ints,
-    stats: Stats, opacities: Pixels, backgrounds: Pixels, counts: Ints,
+    spans: Ints, stats: Stats, opacities: Pixels, backgrounds: Pixels, counts: Ints,
     steps: int, pad: int, threads: int, rows: int, columns: int, negligible: float,
     half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
     distance: ti.template(), rgb: ti.template(), alpha: ti.template(), interpolation: ti.template(), sides: ti.template(),
 ):  # fmt: skip
-    """For CPUs: a pixel's sums, eight pixels at once, and how many fragments of each pair may have a share."""
+    """For CPUs: a pixel's sums, four pixels at once, how many fragments of each pair may have a share, and the spans that they are in."""
     for q in range(steps):
         k = work_item(q, pad, threads, stats.shape[0] * rows * columns)
         if k >= 0:
@@ -208,6 +209,7 @@ def _cover_tile_kernel(
                 first, last_column = ti.max(box[2], left), ti.min(box[3], left + TILE_WIDTH)
                 candidates = 0
                 for i in range(ti.max(box[0], top), ti.min(box[1], top + TILE_HEIGHT)):
+                    span_begin, span_end = left + TILE_WIDTH, left
                     for group in range((last_column - first + LANES - 1) // LANES):
                         begin = first + group * LANES
                         start = ti.min(begin, left + TILE_WIDTH - LANES)  # the last group overlaps the one before
@@ -224,6 +226,9 @@ def _cover_tile_kernel(
                                 totals[t], fronts[t], f, x, shows_color(counts_here, facing, depth, near, far), w, depth, per_softness, rgb
                             )
                             candidates += ti.select(new > 0.5 * negligible * ti.abs(totals[t]), 1, 0)  # later faces only lower the share
+                            span_begin = ti.min(span_begin, ti.select(counts_here, j, left + TILE_WIDTH))
+                            span_end = ti.max(span_end, ti.select(counts_here, j + 1, left))
+                    spans[members[n] * TILE_HEIGHT + i - top] = (span_begin - left) * SPAN_BASE + span_end - left
                 counts[members[n]] = candidates
             for i in range(top, ti.min(top + TILE_HEIGHT, height)):
                 for j in range(left, ti.min(left + TILE_WIDTH, width)):
@@ -351,13 +356,13 @@ def _list_kernel(
 
 @ti.kernel
 def _list_tile_kernel(
-    screen: Points, faces: Faces, boxes: Boxes, pair_faces: Ints, pair_tiles: Ints, stats: Stats, offsets: Ints,
+    screen: Points, faces: Faces, boxes: Boxes, pair_faces: Ints, pair_tiles: Ints, spans: Ints, stats: Stats, offsets: Ints,
     pixels: Ints, face_of: Ints, views: Ints, weights: Points, shares: Shares,
     steps: int, pad: int, threads: int, pairs: int, count: int, rest: int, rows: int, columns: int, negligible: float,
     half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
     distance: ti.template(), rgb: ti.template(), alpha: ti.template(), interpolation: ti.template(), sides: ti.template(),
 ):  # fmt: skip
-    """`_list_kernel` for CPUs: the shares of eight pixels at once, then what of them is listed."""
+    """`_list_kernel` for CPUs: the shares of four pixels at once, then what of them is listed."""
     for q in range(steps):
         n = work_item(q, pad, threads, pairs)
         if n >= 0:
@@ -368,10 +373,11 @@ def _list_tile_kernel(
                 v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
                 inverses, depths = face_inverses(v0, v1, v2, zero, interpolation)
                 facing, box = faces_us(v0.xy, v1.xy, v2.xy, sides), boxes[pair_faces[n]]
-                first, last_column = ti.max(box[2], left), ti.min(box[3], left + TILE_WIDTH)
                 lane_shares, w0, w1, w2 = _lane_array(), _lane_array(), _lane_array(), _lane_array()
                 totals, fronts = _lane_array(), _lane_array()
                 for i in range(ti.max(box[0], top), ti.min(box[1], top + TILE_HEIGHT)):
+                    span = spans[n * TILE_HEIGHT + i - top]
+                    first, last_column = left + span // SPAN_BASE, left + span % SPAN_BASE
                     for group in range((last_column - first + LANES - 1) // LANES):
                         begin = first + group * LANES
                         for lane in range(LANES):
@@ -436,6 +442,7 @@ def _soft_fragments(
     screen: Array,
     faces: Array,
     settings: Settings,
+    spans: Array,
     stats: Array,
     fragments: Fragments,
     weights: Array,
@@ -445,7 +452,8 @@ def _soft_fragments(
 ) -> None:
     t, o, on_cpu = fragments.tiles, fragments, runtime.device().arch == "cpu"
     (_list_tile_kernel if on_cpu else _list_kernel)(
-        screen, faces, t.boxes, t.pair_faces, t.pair_tiles, stats, o.offsets, o.pixels, o.faces, o.views, weights, shares,
+        screen, faces, t.boxes, t.pair_faces, t.pair_tiles, *((spans,) if on_cpu else ()), stats, o.offsets,
+        o.pixels, o.faces, o.views, weights, shares,
         *split(t.pairs), t.pairs, o.count, o.pixels.shape[0] - o.count, *(() if on_cpu else t.tile), t.rows, t.columns, _negligible(),
         *settings.numbers, *settings.modes,
     )  # fmt: skip
@@ -524,13 +532,14 @@ def _fragments_adjoint_kernel(
 
 @ti.kernel
 def _fragments_tile_adjoint_kernel(
-    screen: Points, faces: Faces, boxes: Boxes, pair_faces: Ints, pair_tiles: Ints, stats: Stats, offsets: Ints, pixels: Ints,
+    screen: Points, faces: Faces, boxes: Boxes, pair_faces: Ints, pair_tiles: Ints, spans: Ints, stats: Stats, offsets: Ints,
+    pixels: Ints,
     shares: Shares, opacities: Pixels, pulls: Floats, weights_grad: Points, shares_grad: Shares, opacities_grad: Pixels, corner_grads: Contributions,
     steps: int, pad: int, threads: int, pairs: int, rows: int, columns: int,
     half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
     distance: ti.template(), rgb: ti.template(), alpha: ti.template(), interpolation: ti.template(), sides: ti.template(),
 ):  # fmt: skip
-    """`_fragments_adjoint_kernel` for CPUs: what the list says is laid out over eight pixels, then they are computed at once."""
+    """`_fragments_adjoint_kernel` for CPUs: what the list says is laid out over four pixels, then they are computed at once."""
     for q in range(steps):
         n = work_item(q, pad, threads, pairs)
         if n >= 0:
@@ -540,12 +549,13 @@ def _fragments_tile_adjoint_kernel(
             v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
             inverses, depths = face_inverses(v0, v1, v2, zero, interpolation)
             box = boxes[pair_faces[n]]
-            first, last_column = ti.max(box[2], left), ti.min(box[3], left + TILE_WIDTH)
             sums = ti.Vector([0.0] * (POSITION_GRADS * LANES))
             for s in range(POSITION_GRADS * LANES):
                 sums[s] = 0.0
             steps_here, lane_pulls, g0, g1, g2 = _lane_array(), _lane_array(), _lane_array(), _lane_array(), _lane_array()
             for i in range(ti.max(box[0], top), ti.min(box[1], top + TILE_HEIGHT)):
+                span = spans[n * TILE_HEIGHT + i - top]
+                first, last_column = left + span // SPAN_BASE, left + span % SPAN_BASE
                 for group in range((last_column - first + LANES - 1) // LANES):
                     begin = first + group * LANES
                     start = (b * height + i) * width + begin
@@ -592,6 +602,7 @@ def _soft_fragments_adjoint(
     screen: Array,
     faces: Array,
     settings: Settings,
+    spans: Array,
     stats: Array,
     fragments: Fragments,
     weights: Array,
@@ -609,7 +620,7 @@ def _soft_fragments_adjoint(
     )  # fmt: skip
     on_cpu = runtime.device().arch == "cpu"
     (_fragments_tile_adjoint_kernel if on_cpu else _fragments_adjoint_kernel)(
-        screen, faces, t.boxes, t.pair_faces, t.pair_tiles, stats, o.offsets, o.pixels,
+        screen, faces, t.boxes, t.pair_faces, t.pair_tiles, *((spans,) if on_cpu else ()), stats, o.offsets, o.pixels,
         shares, alpha, pulls, weights.grad, shares.grad, alpha.grad, corner_grads,
         *split(t.pairs), t.pairs, *(() if on_cpu else t.tile), t.rows, t.columns, *settings.numbers, *settings.modes,
     )  # fmt: skip

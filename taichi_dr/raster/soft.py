@@ -70,6 +70,7 @@ CPU_TILE = TILE_HEIGHT, TILE_WIDTH = 4, 32  # pixels; wide, to cut few rows of a
 GPU_TILE = 8  # pixels on a side
 TILE_MASK = (1 << (TILE_HEIGHT * TILE_WIDTH - 1).bit_length()) - 1  # covers the indices of a CPU tile's pixels
 LANES = 4  # pixels that a CPU computes at once
+SPAN_BASE = 2 * TILE_WIDTH  # a span of columns in one number: begin times this, plus end
 GRADS = 18  # of a face: position and color of three corners
 
 
@@ -170,7 +171,8 @@ def soft_rasterize(
     tiles = tile_lists(screen, faces, batch, height, width, settings.radius, tile, kept_turn(cull, clockwise_front))
     image = empty(vec4, (batch, height, width), needs_grad=True)
     stats = empty(vec2, (batch, height, width))
-    _soft_rasterize(screen, faces, colors, background, tiles, settings, stats, image)
+    spans = empty(int, capacity(tiles.pairs) * TILE_HEIGHT if runtime.device().arch == "cpu" else 1)
+    _soft_rasterize(screen, faces, colors, background, tiles, settings, spans, stats, image)
     return image
 
 
@@ -180,11 +182,14 @@ def soft_rasterize(
 @ti.kernel
 def _tile_kernel(
     screen: Points, faces: Faces, colors: Texels, background: Vectors, boxes: Boxes, pair_faces: Ints, tile_offsets: Ints, members: Ints,
-    stats: Stats, image: Image, steps: int, pad: int, threads: int, rows: int, columns: int,
+    spans: Ints, stats: Stats, image: Image, steps: int, pad: int, threads: int, rows: int, columns: int,
     half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
     distance: ti.template(), rgb: ti.template(), alpha: ti.template(), interpolation: ti.template(), sides: ti.template(),
 ):  # fmt: skip
-    """For CPUs: a thread takes a tile, keeps its pixels in local arrays, and adds face after face, four pixels at once."""
+    """For CPUs: a thread takes a tile, keeps its pixels in local arrays, and adds face after face, four pixels at once.
+
+    `spans` keeps where in each row of a pair its fragments begin and end, for the adjoint: less than half of a box is fragments.
+    """
     for q in range(steps):
         k = work_item(q, pad, threads, image.shape[0] * rows * columns)
         if k >= 0:
@@ -204,6 +209,7 @@ def _tile_kernel(
                 facing = faces_us(v0.xy, v1.xy, v2.xy, sides)
                 first, last_column = ti.max(box[2], left), ti.min(box[3], left + TILE_WIDTH)
                 for i in range(ti.max(box[0], top), ti.min(box[1], top + TILE_HEIGHT)):
+                    span_begin, span_end = left + TILE_WIDTH, left
                     for group in range((last_column - first + LANES - 1) // LANES):
                         begin = first + group * LANES
                         start = ti.min(begin, left + TILE_WIDTH - LANES)  # the last group overlaps the one before
@@ -220,6 +226,9 @@ def _tile_kernel(
                                 color_at(colors, b, f, c0, c1, c2, weights), per_softness, near, far, rgb, alpha,
                             )  # fmt: skip
                             red[t], green[t], blue[t] = color.x, color.y, color.z
+                            span_begin = ti.min(span_begin, ti.select(counts, j, left + TILE_WIDTH))
+                            span_end = ti.max(span_end, ti.select(counts, j + 1, left))
+                    spans[members[n] * TILE_HEIGHT + i - top] = (span_begin - left) * SPAN_BASE + span_end - left
             for i in range(top, ti.min(top + TILE_HEIGHT, height)):
                 for j in range(left, ti.min(left + TILE_WIDTH, width)):
                     t = (i - top) * TILE_WIDTH + j - left
@@ -271,14 +280,22 @@ def _pixel_kernel(
 
 @operator
 def _soft_rasterize(
-    screen: Array, faces: Array, colors: Array, background: Array, tiles: TileLists, settings: Settings, stats: Array, image: Array
+    screen: Array,
+    faces: Array,
+    colors: Array,
+    background: Array,
+    tiles: TileLists,
+    settings: Settings,
+    spans: Array,
+    stats: Array,
+    image: Array,
 ) -> None:
     t, count = tiles, image.shape[0] * tiles.rows * tiles.columns
-    arrays = (screen, faces, colors, background, t.boxes, t.pair_faces, t.tile_offsets, t.members, stats, image)
+    arrays = (screen, faces, colors, background, t.boxes, t.pair_faces, t.tile_offsets, t.members)
     if runtime.device().arch == "cpu":
-        _tile_kernel(*arrays, *split(count), t.rows, t.columns, *settings.numbers, *settings.modes)
+        _tile_kernel(*arrays, spans, stats, image, *split(count), t.rows, t.columns, *settings.numbers, *settings.modes)
     else:
-        _pixel_kernel(*arrays, count * GPU_TILE**2, t.rows, t.columns, *settings.numbers, *settings.modes)
+        _pixel_kernel(*arrays, stats, image, count * GPU_TILE**2, t.rows, t.columns, *settings.numbers, *settings.modes)
 
 
 # --- Adjoint ----------------------------------------------------------------------------------------------------
@@ -287,7 +304,7 @@ def _soft_rasterize(
 @ti.kernel
 def _tile_adjoint_kernel(
     screen: Points, faces: Faces, colors: Points, boxes: Boxes, pair_faces: Ints, tile_offsets: Ints, members: Ints,
-    stats: Stats, image: Image, image_grad: Image, corner_grads: Contributions, color_grads: Contributions,
+    spans: Ints, stats: Stats, image: Image, image_grad: Image, corner_grads: Contributions, color_grads: Contributions,
     steps: int, pad: int, threads: int, rows: int, columns: int,
     half: float, zero: float, per_sigma: float, per_softness: float, near: float, far: float, last: float, least_logit: float,
     distance: ti.template(), rgb: ti.template(), alpha: ti.template(), interpolation: ti.template(), sides: ti.template(),
@@ -313,11 +330,12 @@ def _tile_adjoint_kernel(
                 inverses, depths = face_inverses(v0, v1, v2, zero, interpolation)
                 c0, c1, c2 = corner_colors(colors, faces, b, f)
                 facing = faces_us(v0.xy, v1.xy, v2.xy, sides)
-                first, last_column = ti.max(box[2], left), ti.min(box[3], left + TILE_WIDTH)
                 sums = ti.Vector([0.0] * (GRADS * LANES))
                 for s in range(GRADS * LANES):
                     sums[s] = 0.0
                 for i in range(ti.max(box[0], top), ti.min(box[1], top + TILE_HEIGHT)):
+                    span = spans[members[n] * TILE_HEIGHT + i - top]
+                    first, last_column = left + span // SPAN_BASE, left + span % SPAN_BASE
                     for group in range((last_column - first + LANES - 1) // LANES):
                         begin = first + group * LANES
                         start = ti.min(begin, left + TILE_WIDTH - LANES)
@@ -447,14 +465,22 @@ def _background_kernel(stats: Stats, image_grad: Image, sums: Points, per_softne
 
 @_soft_rasterize.adjoint
 def _soft_rasterize_adjoint(
-    screen: Array, faces: Array, colors: Array, background: Array, tiles: TileLists, settings: Settings, stats: Array, image: Array
+    screen: Array,
+    faces: Array,
+    colors: Array,
+    background: Array,
+    tiles: TileLists,
+    settings: Settings,
+    spans: Array,
+    stats: Array,
+    image: Array,
 ) -> None:
     s, t = settings, tiles
     batch, height, width = image.shape
     corner_grads, color_grads = empty(vec3, (capacity(t.pairs), 3)), empty(vec3, (capacity(t.pairs), 3))
     if runtime.device().arch == "cpu" and not s.textured:
         _tile_adjoint_kernel(
-            screen, faces, colors, t.boxes, t.pair_faces, t.tile_offsets, t.members, stats, image, image.grad, corner_grads, color_grads,
+            screen, faces, colors, t.boxes, t.pair_faces, t.tile_offsets, t.members, spans, stats, image, image.grad, corner_grads, color_grads,
             *split(batch * t.rows * t.columns), t.rows, t.columns, *s.numbers, *s.modes,
         )  # fmt: skip
     else:
