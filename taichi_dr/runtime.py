@@ -89,13 +89,22 @@ def init(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         ti.init(arch=ARCHS[wanted] if available else ti.cpu, **options)
-    _deterministic = deterministic
+    _deterministic, _described[0] = deterministic, None
     return device()
 
 
 def device() -> Device:
     """The device in use; starts Taichi with the defaults of `init` if nothing has started it yet."""
     ensure_started()
+    if impl.get_runtime().prog is not _described[0]:
+        _described[:] = impl.get_runtime().prog, _describe()
+    return _described[1]
+
+
+_described: list[Any] = [None, None]  # of which program of Taichi's the device is known, since every operator asks; and the device
+
+
+def _describe() -> Device:
     config = impl.current_cfg()
     names = {ti.x64: "cpu", ti.arm64: "cpu", ti.cuda: "cuda", ti.vulkan: "vulkan", ti.metal: "metal"}
     arch = names.get(config.arch, str(config.arch).rsplit(".", 1)[-1])

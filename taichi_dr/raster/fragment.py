@@ -1,6 +1,6 @@
 """One fragment, a face seen from a pixel, in the soft rasterizer: coverage, depth and color; each adjoint below its function.
 
-Nothing here branches, so that on CPUs LLVM computes eight fragments at once; what does not count is selected away.
+Nothing here branches, so that on CPUs LLVM computes several fragments at once; what does not count is selected away.
 """
 
 import taichi as ti

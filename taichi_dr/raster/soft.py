@@ -69,7 +69,7 @@ Contributions = ti.types.ndarray(dtype=vec3, ndim=2, needs_grad=False)  # (pairs
 CPU_TILE = TILE_HEIGHT, TILE_WIDTH = 4, 32  # pixels; wide, to cut few rows of a face; small, to compile fast
 GPU_TILE = 8  # pixels on a side
 TILE_MASK = (1 << (TILE_HEIGHT * TILE_WIDTH - 1).bit_length()) - 1  # covers the indices of a CPU tile's pixels
-LANES = 4  # pixels that a CPU computes at once
+LANES = 4  # pixels that a CPU computes at once: what plain x86-64 and Arm hold in a vector, and narrow faces fill
 SPAN_BASE = 2 * TILE_WIDTH  # a span of columns in one number: begin times this, plus end
 GRADS = 18  # of a face: position and color of three corners
 

@@ -1,7 +1,7 @@
 """Functions of one screen triangle (a, b, c) and one point p in its plane; each adjoint directly below its function.
 
 An adjoint takes the gradient of the function's value last and returns the gradients of its arguments. None of them
-branches: on CPUs LLVM then computes eight pixels at once.
+branches: on CPUs LLVM then computes several pixels at once.
 """
 
 import taichi as ti
