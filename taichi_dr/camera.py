@@ -72,6 +72,10 @@ class Camera(Conversions):
         """Number of views."""
         sizes = {"pose": self.pose.batch} if self.pose is not None else {}
         arrays = {"eye": self.eye, "at": self.at, "up": self.up, **self._lens_arrays()}
+        for name, x in arrays.items():
+            if x is not None and not isinstance(x, ti.Ndarray):
+                came = f"camera.{name}: expected an array, which can have a gradient, got {type(x).__name__}"
+                raise ValueError(f"{came}; change it in place with dr.write, or make a new camera")
         return batch_size(**sizes, **{name: x.shape[0] if x.shape else 1 for name, x in arrays.items() if x is not None})
 
     def _lens_arrays(self) -> dict[str, Array]:

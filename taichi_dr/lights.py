@@ -198,7 +198,16 @@ def light_list(lights: Any) -> list[Light]:
     for k, light in enumerate(lights):
         if not isinstance(light, Light):
             raise ValueError(f"lights: expected {NAMES}, got {type(light).__name__} at index {k}")
+        expect_arrays(f"lights[{k}]", light)
     return lights
+
+
+def expect_arrays(name: str, x: Any) -> None:
+    """Raise a ValueError where a field of a light or a material was replaced by what has no gradient."""
+    for field_name, value in vars(x).items():
+        if not isinstance(value, (ti.Ndarray, bool, str)):
+            came = f"{name}.{field_name}: expected an array, which can have a gradient, got {type(value).__name__}"
+            raise ValueError(f"{came}; change it in place with dr.write, or make a new {type(x).__name__}")
 
 
 def view_counts(light: Light) -> dict[str, int]:

@@ -16,7 +16,7 @@ from .frame import EYE as FRAME_EYE
 from .frame import camera_frame
 from .illuminate import NO_PAINT, PAINTED, WHITE, illuminate
 from .light_table import tabulate
-from .lights import AMBIENT, HARMONICS, AmbientLight, Light, light_list, view_counts
+from .lights import AMBIENT, HARMONICS, AmbientLight, Light, expect_arrays, light_list, view_counts
 from .materials import MODELS, NO_HIGHLIGHT, Material
 from .normals import expect_mesh, face_centers, face_normals, vertex_normals
 from .tape import operator
@@ -147,6 +147,7 @@ def _model(material: Material | None, frame: Array | None) -> int:
         return NO_HIGHLIGHT
     if not isinstance(material, Material):
         raise ValueError(f"material: expected a Material, got {type(material).__name__}; make it with dr.Material(...)")
+    expect_arrays("material", material)
     if frame is None:
         if read(material.specular).any():
             raise ValueError("frame: expected the camera that sees the highlights of the material, got none; give camera=... or frame=...")

@@ -8,6 +8,7 @@ import reference
 import reference_shading
 from contract import assert_gradients, gradients
 
+import taichi_dr as dr
 from taichi_dr.arrays import array, read
 from taichi_dr.camera import Camera
 from taichi_dr.lights import AmbientLight, DirectionalLight, PointLight
@@ -307,6 +308,20 @@ BAD_LIGHTS = [
 def test_bad_lights_are_refused(f32, make_light, message):
     with pytest.raises(ValueError, match=message):
         make_light()
+
+
+def test_a_number_where_a_gradient_may_be_asked_for_is_refused(f32, rng):
+    """Fields are arrays; what replaces one has to be, too."""
+    sphere, camera, light, material = dr.shapes.icosphere(1), dr.Camera.orbit(3.0, 10, 20, size=8), DirectionalLight((0, 1, 0)), dr.Material()
+    light.intensity = 0.5
+    with pytest.raises(ValueError, match=r"lights\[1\].intensity: expected an array, .*, got float; change it in place with dr.write"):
+        dr.SoftRenderer()(sphere, camera, [AmbientLight(), light])
+    light.intensity, material.shininess = dr.array([0.5, 0.5, 0.5]), 3
+    with pytest.raises(ValueError, match=r"material.shininess: expected an array, .*, got int"):
+        dr.SoftRenderer()(sphere, camera, light, material=material)
+    camera.fov = 40.0
+    with pytest.raises(ValueError, match=r"camera.fov: expected an array, .*, got float"):
+        dr.SoftRenderer()(sphere, camera, light)
 
 
 def test_bad_meshes_are_refused(f32, rng):
