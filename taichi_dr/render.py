@@ -23,8 +23,7 @@ from .raster.composite import composite, composite_over, face_ids, visible_part
 from .raster.downsample import downsample
 from .raster.footprint import mip_levels
 from .raster.fragments import Fragments, soft_fragments
-from .raster.interpolate import _own_indices as own_indices
-from .raster.interpolate import interpolate, per_face
+from .raster.interpolate import interpolate, own_indices, per_face
 from .raster.soft import soft_rasterize
 from .shading import shade, shade_points
 from .texture import sample_texture, texel_shares

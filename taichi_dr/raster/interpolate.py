@@ -46,13 +46,14 @@ def interpolate(values: Array, faces: Array, fragments: Fragments) -> Array:
 
 def per_face(values: Array, fragments: Fragments) -> Array:
     """Attributes of the faces at the fragments, (1, N), from (B, F) of numbers or vectors. Differentiable in `values`."""
-    return interpolate(values, _own_indices(fragments.face_count), fragments)  # a face is a triangle whose corners agree
+    return interpolate(values, own_indices(fragments.face_count), fragments)  # a face is a triangle whose corners agree
 
 
 _own: dict[int, tuple[Any, Array]] = {}
 
 
-def _own_indices(face_count: int) -> Array:
+def own_indices(face_count: int) -> Array:
+    """(F,) of ivec3 that name face f three times: values per face as values per vertex; the same array for the same number."""
     owner, indices = _own.get(face_count, (None, None))
     if owner is not impl.get_runtime():
         indices = array(np.repeat(np.arange(face_count)[:, None], 3, axis=1), np.int32)
