@@ -41,8 +41,10 @@ from .pose import se3_log as se3_log
 from .pose import so3_exp as so3_exp
 from .pose import so3_log as so3_log
 from .pose import transform as transform
+from .raster.attributes import interpolate as interpolate
 from .raster.downsample import downsample as downsample
 from .raster.soft import soft_rasterize as soft_rasterize
+from .raster.visible import rasterize as rasterize
 from .render import SoftRenderer as SoftRenderer
 from .runtime import Device as Device
 from .runtime import device as device

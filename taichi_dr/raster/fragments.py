@@ -129,7 +129,7 @@ def soft_fragments(
     stats, pairs = empty(vec2, (batch, height, width)), tiles.pairs
     opacities, backgrounds = (empty(float, (batch, height, width), needs_grad=True) for _ in range(2))
     spans = empty(int, room(pairs) * TILE_HEIGHT if on_cpu else 1)
-    offsets, sums, total = empty(int, room(pairs + 1)), empty(int, max(1, _blocks(pairs)[1])), empty(float, 1)
+    offsets = empty(int, room(pairs + 1))
     lists = (screen, faces, tiles.boxes, tiles.pair_faces)
     cells = batch * tiles.rows * tiles.columns
     with unrecorded():
@@ -156,10 +156,7 @@ def soft_fragments(
                 *settings.numbers,
                 *settings.modes,
             )
-        _offsets_kernel(offsets, sums, total, pairs, *_blocks(pairs))
-        if total[0] > 2e9:
-            raise ValueError(f"screen: {total[0]:.3g} fragments in one call, at most 2e9 fit; render fewer views at a time")
-        count = offsets[pairs]
+    count = count_offsets(offsets, pairs)
     length = room(count)
     pixels, face_of, views = (empty(int, length) for _ in range(3))
     weights, shares = empty(vec3, (1, length), needs_grad=True), empty(float, (1, length), needs_grad=True)
@@ -168,6 +165,20 @@ def soft_fragments(
     )  # fmt: skip
     _soft_fragments(screen, faces, settings, spans, stats, fragments, weights, shares, opacities, backgrounds)
     return fragments
+
+
+def count_offsets(counts: Array, pairs: int) -> int:
+    """Turn how many fragments each pair has into where those of each begin, in place; returns how many there are.
+
+    Raises:
+        ValueError: more than 32 bits count.
+    """
+    sums, total = empty(int, max(1, _blocks(pairs)[1])), empty(float, 1)
+    with unrecorded():
+        _offsets_kernel(counts, sums, total, pairs, *_blocks(pairs))
+        if total[0] > 2e9:
+            raise ValueError(f"screen: {total[0]:.3g} fragments in one call, at most 2e9 fit; render fewer views at a time")
+        return counts[pairs]
 
 
 def _negligible() -> float:
