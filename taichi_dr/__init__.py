@@ -41,6 +41,7 @@ from .pose import se3_log as se3_log
 from .pose import so3_exp as so3_exp
 from .pose import so3_log as so3_log
 from .pose import transform as transform
+from .raster.antialias import antialias as antialias
 from .raster.attributes import interpolate as interpolate
 from .raster.downsample import downsample as downsample
 from .raster.soft import soft_rasterize as soft_rasterize

@@ -315,6 +315,18 @@ def hinges(faces: Array, vertex_count: int) -> Hinges:
     return _topology(_build_hinges, faces, vertex_count)
 
 
+class Across(NamedTuple):
+    """What is on the other side of each side of a face, from corner k to the next, where one other face is there."""
+
+    faces: Array  # (F,) of ivec3: the other face, -1 where there is none, or more than one
+    tips: Array  # (F,) of ivec3: its vertex opposite the side, a vertex of the face itself where there is none
+
+
+def across(faces: Array, vertex_count: int) -> Across:
+    """What is across the sides of a face array, computed once per array. Raises a ValueError for an index out of range."""
+    return _topology(_build_across, faces, vertex_count)
+
+
 _topologies: "weakref.WeakKeyDictionary[Array, dict[tuple[Any, int], Any]]" = weakref.WeakKeyDictionary()
 
 
@@ -360,6 +372,18 @@ def _build_hinges(faces: np.ndarray, vertex_count: int) -> Hinges:
     first = np.flatnonzero(same & ~np.concatenate([[False], same[:-1]])) if same.size else np.zeros(0, int)
     corners = np.concatenate([sides[first], sides[first + 1, 2:]], axis=1)
     return Hinges(_rows(corners), len(corners), incidence(corners, vertex_count))
+
+
+def _build_across(faces: np.ndarray, vertex_count: int) -> Across:
+    sides = _sides(faces)
+    order = np.lexsort((sides[:, 1], sides[:, 0]))
+    ends = sides[order, :2]
+    starts = np.flatnonzero(np.concatenate([[True], (ends[1:] != ends[:-1]).any(axis=1)]))
+    pairs = starts[np.diff(np.concatenate([starts, [len(ends)]])) == 2]
+    one, other = order[pairs], order[pairs + 1]
+    found, tips = np.full(len(sides), -1), np.repeat(faces[:, 0], 3)
+    found[one], found[other], tips[one], tips[other] = other // 3, one // 3, sides[other, 2], sides[one, 2]
+    return Across(array(found.reshape(-1, 3), np.int32), array(tips.reshape(-1, 3), np.int32))
 
 
 def _grouped(owners: np.ndarray, values: np.ndarray, vertex_count: int) -> tuple[Array, Array]:

@@ -74,6 +74,40 @@ def _take_four_adjoint(values: Array, first: int, out: Array) -> None:
         _take_four_adjoint_kernel(values.grad, first, out.grad)
 
 
+def split_fours(picture: Array) -> list[Array]:
+    """Pictures (B, H, W) of vec4 that `join_fours` makes (B, H, W, C) of; zero beyond the last channel. Differentiable in `picture`."""
+    parts = []
+    for first in range(0, picture.shape[3], 4):
+        parts.append(empty(vec4, picture.shape[:3], needs_grad=True))
+        _split_four(picture, first, parts[-1])
+    return parts
+
+
+@ti.kernel
+def _split_four_kernel(picture: ChannelPicture, first: int, out: FourPicture):
+    for b, i, j in ti.ndrange(out.shape[0], out.shape[1], out.shape[2]):
+        for c in ti.static(range(4)):
+            out[b, i, j][c] = ti.select(first + c < picture.shape[3], picture[b, i, j, ti.min(first + c, picture.shape[3] - 1)], 0.0)
+
+
+@operator
+def _split_four(picture: Array, first: int, out: Array) -> None:
+    _split_four_kernel(picture, first, out)
+
+
+@ti.kernel
+def _split_four_adjoint_kernel(picture_grad: ChannelPicture, first: int, out_grad: FourPicture):
+    for b, i, j in ti.ndrange(out_grad.shape[0], out_grad.shape[1], out_grad.shape[2]):
+        for c in range(ti.min(4, picture_grad.shape[3] - first)):
+            picture_grad[b, i, j, first + c] = picture_grad[b, i, j, first + c] + out_grad[b, i, j][c]
+
+
+@_split_four.adjoint
+def _split_four_adjoint(picture: Array, first: int, out: Array) -> None:
+    if picture.grad is not None:
+        _split_four_adjoint_kernel(picture.grad, first, out.grad)
+
+
 def join_fours(pictures: list[Array], channels: int) -> Array:
     """Pictures (B, H, W) of vec4 side by side, as (B, H, W, C). Differentiable in all of them."""
     out = empty(float, (*pictures[0].shape, channels), needs_grad=True)
