@@ -18,6 +18,7 @@ from .arrays import scalar as scalar
 from .arrays import write as write
 from .camera import Camera as Camera
 from .camera import project as project
+from .deferred import DeferredRenderer as DeferredRenderer
 from .diagnose import diagnose as diagnose
 from .gradcheck import gradcheck as gradcheck
 from .inpaint import fill_unseen as fill_unseen

@@ -127,7 +127,7 @@ class SoftRenderer:
             return self._averaged(self._fused(view, lights, material))
         wanted, attributes = ["image"] if outputs is None and attributes is None else list(outputs or ()), attributes or {}
         _check_outputs(wanted, attributes, mesh)
-        surface = _Surface(self, view, self._fragments(view))
+        surface = self._surface(view)
         pictures = {name: self._picture(name, surface, lights, material) for name in wanted}
         pictures |= {name: surface.picture(values, self._averaged) for name, values in attributes.items()}
         return pictures["image"] if outputs is None and not attributes else pictures
@@ -151,7 +151,7 @@ class SoftRenderer:
             raise ValueError('mesh: expected one with a texture, got none; load it with texture="uv", or give texture, uv and uv_faces')
         with unrecorded():
             view = self._view(mesh, camera)
-            surface = _Surface(self, view, self._fragments(view))
+            surface = self._surface(view)
             at = pyramid(mesh.texture), surface.uv(), surface.levels(mesh.texture.shape[1:]), surface.fragments.views
             shares = texel_shares(*at, surface.fragments.shares, self.wrap)
         return shares[0] if len(shares) == 1 else shares
@@ -168,21 +168,21 @@ class SoftRenderer:
         renderer._said = {"clipped", "outside-image", "inside"}
         return renderer
 
-    def _view(self, mesh: Mesh, camera: Camera) -> "_View":
+    def _view(self, mesh: Mesh, camera: Camera) -> "View":
         """The mesh as the camera sees it, clipped where anything of it is outside of near and far."""
         screen, near, far = project(mesh.vertices, camera), self.settings["near"], self.settings["far"]
         found = sight(screen, camera.size, near, far)
         if not found.shown.all() and not {"clipped", "outside-image"} <= self._said:
             self._warn_of_nothing(mesh, camera, screen, found.shown == 0)
         if not found.outside.any():
-            return _View(mesh, camera, screen, mesh.faces, None, self.settings)
+            return View(mesh, camera, screen, mesh.faces, None, self.settings)
         clipped = Clipped(mesh.vertices, mesh.faces, camera, near, far)
         if clipped.census.cut.any() and "inside" not in self._said:
             self._warn_of_inside(mesh, camera, clipped.census.cut > 0)
         settings = self.settings
         if clipped.count:
             settings = settings | dict(zip(("near", "far"), rounded_planes(near, far), strict=True))
-        return _View(mesh, camera, clipped.screen, clipped.faces, clipped, settings)
+        return View(mesh, camera, clipped.screen, clipped.faces, clipped, settings)
 
     def _warn_of_nothing(self, mesh: Mesh, camera: Camera, screen: Array, suspected: np.ndarray) -> None:
         """Of views without a vertex on the picture: the faces may still cover it."""
@@ -217,7 +217,7 @@ class SoftRenderer:
             self._said.add(code)
             warnings.warn(text, RuntimeWarning, stacklevel=5)
 
-    def _fragments(self, view: "_View", *, batch: int = 1, perspective: bool = True) -> Fragments:
+    def _fragments(self, view: "View", *, batch: int = 1, perspective: bool = True) -> Fragments:
         """Weights in space unless `perspective` says otherwise; `batch` pictures, where views are fewer."""
         camera, screen = view.camera, repeated(view.screen, max(batch, view.screen.shape[0]))
         fragments = soft_fragments(
@@ -228,11 +228,15 @@ class SoftRenderer:
             fragments = fragments._replace(alpha=view.clipped.of_the_mesh(fragments.alpha))
         return fragments
 
+    def _surface(self, view: "View") -> "Surface":
+        """What is shaded."""
+        return Surface(self, view, self._fragments(view))
+
     def _is_fused(self, mesh: Mesh) -> bool:
         """Whether colors are known before fragments are: then nothing is kept of the fragments."""
         return mesh.texels is not None or (mesh.texture is None and self.shading == "gouraud")
 
-    def _fused(self, view: "_View", lights: Any, material: Material | None) -> Array:
+    def _fused(self, view: "View", lights: Any, material: Material | None) -> Array:
         mesh, camera, clipped = view.mesh, view.camera, view.clipped
         if mesh.texels is not None and self.shading == "phong":
             raise ValueError('shading: texels are lit per face; use "flat", or a mesh with a texture: dr.Mesh.load(path, texture="uv")')
@@ -255,26 +259,30 @@ class SoftRenderer:
     def _size(self, camera: Camera) -> tuple[int, int]:
         return camera.size[0] * self.antialias, camera.size[1] * self.antialias
 
-    def _picture(self, name: str, surface: "_Surface", lights: Any, material: Material | None) -> Any:
+    def _picture(self, name: str, surface: "Surface", lights: Any, material: Material | None) -> Any:
         mesh, fragments = surface.mesh, surface.fragments
         if name == "image" and self._is_fused(mesh):
             return self._averaged(self._fused(surface.view, lights, material))
         if name == "image":
-            return self._averaged(composite_over(self._shaded(surface, lights, material), fragments, self.background))
+            return self._finished(composite_over(self._shaded(surface, lights, material), fragments, self.background), surface)
         if name == "alpha":
-            return self._averaged(fragments.alpha)
+            return self._finished(fragments.alpha, surface)
         if name == "object_mask":
-            return [self._averaged(mask) for mask in surface.object_masks()]
+            return [self._finished(mask, surface) for mask in surface.object_masks()]
         if name in ("face_id", "object_id"):
-            ids = read(face_ids(fragments))[:, self.antialias // 2 :: self.antialias, self.antialias // 2 :: self.antialias]
+            ids = read(surface.face_ids())[:, self.antialias // 2 :: self.antialias, self.antialias // 2 :: self.antialias]
             ids = ids if surface.view.clipped is None else surface.view.clipped.mesh_faces(ids)
             return array(ids if name == "face_id" else np.where(ids >= 0, read(mesh.objects)[ids], -1), np.int32, vectors=False)
         return self._averaged(composite(getattr(surface, name)(), fragments))
 
+    def _finished(self, picture: Array, surface: "Surface") -> Array:
+        """A picture of what is seen, of all samples."""
+        return self._averaged(picture)
+
     def _averaged(self, picture: Array) -> Array:
         return downsample(picture, self.antialias) if self.antialias > 1 else picture
 
-    def _shaded(self, surface: "_Surface", lights: Any, material: Material | None) -> Array:
+    def _shaded(self, surface: "Surface", lights: Any, material: Material | None) -> Array:
         """Colors of the fragments under the lights."""
         albedo = surface.albedo()
         if lights is None:
@@ -302,7 +310,7 @@ def _check_outputs(wanted: Sequence[str], attributes: Mapping[str, Array], mesh:
             raise ValueError(f"attributes: expected at most {MOST_CHANNELS} channels for {name!r}, got {shape[2]}; split them")
 
 
-class _View(NamedTuple):
+class View(NamedTuple):
     """A mesh as the views of a camera see it, and the settings to draw it with."""
 
     mesh: Mesh
@@ -317,10 +325,10 @@ class _View(NamedTuple):
         return (values, faces) if self.clipped is None else self.clipped.extended(values, faces)
 
 
-class _Surface:
+class Surface:
     """What a mesh has at the fragments, each computed when it is first asked for."""
 
-    def __init__(self, renderer: SoftRenderer, view: _View, fragments: Fragments) -> None:
+    def __init__(self, renderer: SoftRenderer, view: View, fragments: Fragments) -> None:
         self.renderer, self.view, self.mesh, self.camera, self.fragments = renderer, view, view.mesh, view.camera, fragments
         self._known: dict[Any, Any] = {}
 
@@ -350,6 +358,9 @@ class _Surface:
             belongs = array((objects == k).astype(np.float64)[None], vectors=False)
             masks.append(visible_part(composite(self._per_face(belongs), self.fragments), self.fragments))
         return masks
+
+    def face_ids(self) -> Array:
+        return face_ids(self.fragments)
 
     def position(self) -> Array:
         return self._at("position", lambda: self._spread(self.mesh.vertices, self.mesh.faces))
