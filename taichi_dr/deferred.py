@@ -20,7 +20,7 @@ class DeferredRenderer(SoftRenderer):
     occlusions move through `edges`.
 
     Args:
-        antialias: n renders n x n samples per pixel and averages. Faces smaller than a sample have no edges that move: take more.
+        antialias: n renders n x n samples per pixel and averages.
         edges: "antialias" blends silhouettes over the samples that they pass between, in "image", "alpha" and "object_mask";
             None leaves them to be choices, without gradients.
         shading: "phong" or "flat"; normals of the vertices are interpolated and lit at every sample, "gouraud" is as "phong".
@@ -74,7 +74,7 @@ class DeferredRenderer(SoftRenderer):
     def _finished(self, picture: Array, surface: Surface) -> Array:
         assert isinstance(surface, _VisibleSurface)
         if self.edges is not None:
-            picture = blend_edges(picture, surface.view.screen, surface.view.faces, surface.visible)
+            picture = blend_edges(picture, surface.view.screen, surface.view.faces, surface.visible, orthographic=surface.camera.orthographic)
         return self._averaged(picture)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from contract import assert_gradients
+from contract import assert_gradients, gradients
 from edges import agreement, by_operator, by_samples, scene, smooth_cotangent
 
 import taichi_dr as dr
@@ -118,6 +118,19 @@ def test_gradients_agree_with_many_samples_per_pixel(f32, rng):
         assert cosine > 0.98 and 0.9 < ratio < 1.1
         signs.append(right)
     assert np.mean(signs) > 0.95
+
+
+def test_gradients_of_a_fine_mesh_agree_with_many_samples(f32, rng):
+    """A sphere of faces about as large as pixels, pushed and grown as a whole."""
+    sphere, camera = dr.shapes.icosphere(3), dr.Camera.orbit(3.0, 20, 30, fov=50, size=40)
+    vertices, cotangent = dr.read(sphere.vertices), smooth_cotangent(rng, 40)
+    renderer, fine = dr.DeferredRenderer(antialias=1), dr.DeferredRenderer(antialias=16, edges=None)
+    mesh = dr.Mesh(vertices, dr.read(sphere.faces), np.ones((vertices.shape[1], 3)))
+    (grad,) = gradients(lambda: renderer(mesh, camera), [mesh.vertices], np.dstack([cotangent, 0 * cotangent[..., :1]])[None])
+    for move in (vertices, np.ones_like(vertices) * (1, 0, 0), np.ones_like(vertices) * (0, 1, 0)):
+        images = [dr.read(fine(mesh.with_vertices(dr.array(vertices + h * move)), camera))[0, ..., :3] for h in (0.02, -0.02)]
+        expected = ((images[0] - images[1]) * cotangent).sum() / 0.04
+        assert abs((grad * move).sum() / expected - 1) < 0.1, (move[0, 0], (grad * move).sum(), expected)
 
 
 def test_bad_input(f32, rng):

@@ -1,38 +1,55 @@
 """Edges that move: an image of visible surfaces, blended where silhouettes pass between pixels, so that it changes with them.
 
-Of two neighboring pixels that show different faces, the nearer face ends somewhere between the centers: at d of the way from its
-own pixel P to the other, Q, where a silhouette edge of it crosses the line between them. Its color reaches that far,
+A silhouette edge that crosses the line between the centers of two neighboring pixels, at d of the way from the pixel P on its
+face's side to the other, Q, lets the color of its side reach that far:
 
     C_P <- C_P + (1/2 - d) (C_Q - C_P)    where d < 1/2
     C_Q <- C_Q + (d - 1/2) (C_P - C_Q)    where d > 1/2
 
 and d moves with the two ends of the edge. Edges that run more across the line than along it count for the line, so each counts once.
-A silhouette edge has one face, or two that lie on the same side of it on the screen.
+A silhouette edge has one face, or two that lie on the same side of it on the screen. It counts where it is seen: P is nearer than
+Q, and the edge belongs to what P shows rather than to what Q shows; of several edges between two pixels the nearest does.
+
+The blend is that of the paper; there the edges are sought at the faces that pixels show, here every edge walks the lines that
+it crosses, so that faces smaller than a pixel have edges too.
 
 Source: Laine et al., "Modular primitives for high-performance differentiable rendering", ACM Transactions on Graphics, 2020, section 3.5.
 """
 
+from typing import NamedTuple
+
 import taichi as ti
 
-from ..arrays import ELEMENTS, Array, Faces, Ints, Picture, Points, empty, expect, split, unrecorded, vec2, vec3, work_item
-from ..mesh import Across, across
+from ..arrays import ELEMENTS, Array, Faces, Floats, Ints, Picture, Points, empty, expect, is_finite, split, unrecorded, vec2, vec3, work_item
+from ..mesh import across, corner_incidence
+from ..sums import gather
 from ..tape import operator
 from .channels import join_fours, split_fours
 from .composite import Names
-from .fragments import Contributions, Pixels, room
-from .gather import gather_corners
+from .fragments import Pixels, count_offsets, room
 from .interpolate import inner
+from .tiles import MIN_DEPTH
 from .triangle import doubled_area
 from .visible import Visible
 
-Flags = ti.types.ndarray(dtype=ti.i32, ndim=2, needs_grad=False)  # (B, F): bit k: side k is a silhouette edge, 3 + k: the face across has one
 Blends = ti.types.ndarray(dtype=vec2, ndim=3, needs_grad=False)  # (B, H, W): with the pixel to the right, and with that below
 
-MARGIN = 1 / 16  # by which a crossing may miss the line between two centers, for rounding
 RIGHT, DOWN = 0, 1
+NOBODY = 2**31 - 1
 
 
-def antialias(image: Array, screen: Array, faces: Array, visible: Visible) -> Array:
+class Crossings(NamedTuple):
+    """Where silhouette edges cross the lines between pixels, face by face: face f of view b has offsets[b F + f] and the next."""
+
+    offsets: Array  # (B F + 1,)
+    count: int
+    places: Array  # (N,): (axis B + b) H W + i W + j of the left or upper pixel, -1 beyond the image
+    sides: Array  # (N,): of the face
+    distances: Array  # (N,): d from that pixel, where the face is on its side; d - 1 < 0 from the other, where it is there
+    winners: Array  # (2 B H W,): the crossing that counts at a place
+
+
+def antialias(image: Array, screen: Array, faces: Array, visible: Visible, *, orthographic: bool = False) -> Array:
     """The image with the silhouettes of its faces blended over the pixels that they pass between.
 
         C_P <- C_P + (1/2 - d) (C_Q - C_P) where d < 1/2,   C_Q <- C_Q + (d - 1/2) (C_P - C_Q) where d > 1/2
@@ -41,12 +58,13 @@ def antialias(image: Array, screen: Array, faces: Array, visible: Visible) -> Ar
         image: (B, H, W) of numbers, vec2, vec3 or vec4, or (B, H, W, C), one color for each pixel of `visible`.
         screen, faces: what was rasterized, (B, V) of vec3 and (F,) of ivec3.
         visible: of `rasterize`, its first layer.
+        orthographic: as of `rasterize`.
 
     Returns:
         As `image`.
 
-    Differentiable in `image`, and in x and y of `screen`: each pixel is what the nearer face covers of it, to first order. Not in
-    depth, nor in which edge it is. A face so small that it shows at no pixel has no edges here: render larger, and average.
+    Differentiable in `image`, and in x and y of `screen`: each pixel is what the nearer side covers of it, to first order. Not in
+    depth, nor in which edge counts.
 
     Raises:
         ValueError: an image of another size.
@@ -57,118 +75,163 @@ def antialias(image: Array, screen: Array, faces: Array, visible: Visible) -> Ar
     if not isinstance(image, ti.Ndarray) or tuple(image.shape[:3]) != size:
         came = type(image).__name__ if not isinstance(image, ti.Ndarray) else f"shape {tuple(image.shape)}"
         raise ValueError(f"image: expected pictures of shape {size}, as was rasterized, got {came}")
+    crossings = _crossings(screen, faces, visible, orthographic)
     if len(image.shape) == 4:
-        return join_fours([antialias(part, screen, faces, visible) for part in split_fours(image)], image.shape[3])
+        return join_fours([_blended(part, screen, faces, crossings) for part in split_fours(image)], image.shape[3])
     expect("image", image, (1, 2, 3, 4), 3, "(B, H, W) of numbers or vectors")
-    flags, blends = empty(int, (screen.shape[0], faces.shape[0])), empty(vec2, size)
-    sides = across(faces, screen.shape[1])
-    with unrecorded():
-        _silhouettes_kernel(screen, faces, sides.faces, sides.tips, flags)
-    out = empty(ELEMENTS[image.element_shape[0] if image.element_shape else 1], size, needs_grad=True)
-    _antialias(image, screen, faces, visible, sides, flags, blends, out)
+    return _blended(image, screen, faces, crossings)
+
+
+def _blended(image: Array, screen: Array, faces: Array, crossings: Crossings) -> Array:
+    out = empty(ELEMENTS[image.element_shape[0] if image.element_shape else 1], image.shape, needs_grad=True)
+    _antialias(image, screen, faces, crossings, empty(vec2, image.shape), out)
     return out
 
 
-@ti.kernel
-def _silhouettes_kernel(screen: Points, faces: Faces, others: Faces, tips: Faces, flags: Flags):
-    for k in range(flags.shape[0] * flags.shape[1]):
-        b, f = k // flags.shape[1], k % flags.shape[1]
-        found = 0
-        for side in ti.static(range(3)):
-            u, v, w = screen[b, faces[f][side]], screen[b, faces[f][(side + 1) % 3]], screen[b, faces[f][(side + 2) % 3]]
-            same_side = doubled_area(u.xy, v.xy, w.xy) * doubled_area(u.xy, v.xy, screen[b, tips[f][side]].xy) >= 0.0
-            found |= ti.select(others[f][side] < 0 or same_side, 1 << side, 0)
-        flags[b, f] = found
-    for k in range(flags.shape[0] * flags.shape[1]):
-        b, f = k // flags.shape[1], k % flags.shape[1]
-        found = flags[b, f]
-        for side in ti.static(range(3)):
-            if others[f][side] >= 0:
-                found |= ti.select(flags[b, others[f][side]] & 7, 8 << side, 0)
-        flags[b, f] = found
+# --- Where edges cross ----------------------------------------------------------------------------------------------
 
 
-# --- Where an edge crosses ------------------------------------------------------------------------------------------
+def _crossings(screen: Array, faces: Array, visible: Visible, orthographic: bool) -> Crossings:
+    batch, height, width = visible.face_ids.shape
+    sides, total, f = across(faces, screen.shape[1]), batch * faces.shape[0], visible
+    offsets = empty(int, room(total + 1))
+    with unrecorded():
+        _count_kernel(screen, faces, sides.faces, sides.tips, offsets, total, height, width)
+    count = count_offsets(offsets, total)
+    places, of_side, distances, keys = empty(int, room(count)), empty(int, room(count)), empty(float, room(count)), empty(int, room(count))
+    nearest, winners = empty(int, 2 * batch * height * width), empty(int, 2 * batch * height * width)
+    with unrecorded():
+        _fill_kernel(
+            screen, faces, sides.faces, sides.tips, offsets, f.face_ids, f.depths, places, of_side, distances, keys, total, int(orthographic)
+        )  # fmt: skip
+        _claim_kernel(places, keys, nearest, winners, count)
+    return Crossings(offsets, count, places, of_side, distances, winners)
 
 
 @ti.func
-def _from_pixel(p, i: int, j: int, height: int, width: int, axis: int):
-    """A screen position, in pixels from the center of pixel (i, j): along the line to the neighbor right or below, and aside from it."""
+def _in_pixels(p, height: int, width: int, axis: int):
+    """A screen position in pixels, centers at whole numbers: along a row (RIGHT) and aside, down, or along a column and to the right."""
     half = 0.5 * ti.min(height, width)
-    x, y = half * p.x + 0.5 * (width - 1) - j, 0.5 * (height - 1) - half * p.y - i
+    x, y = half * p.x + 0.5 * (width - 1), 0.5 * (height - 1) - half * p.y
     return ti.select(axis == RIGHT, vec2(x, y), vec2(y, x))
 
 
 @ti.func
-def _is_ours(f: int, depth, other: int, other_depth):
-    """Whether the face at a pixel is nearer than that at its neighbor."""
-    return f >= 0 and (other < 0 or depth < other_depth or (depth == other_depth and f < other))
+def _is_silhouette(screen: ti.template(), faces: ti.template(), others: ti.template(), tips: ti.template(), b: int, f: int, side: int):
+    """Whether a face ends at a side: where two faces share it the one with the lower number says so for both."""
+    face, other = faces[f], others[f][side]
+    u, v, w = screen[b, face[side]], screen[b, face[(side + 1) % 3]], screen[b, face[(side + 2) % 3]]
+    found = other < 0
+    if other > f:
+        found = doubled_area(u.xy, v.xy, w.xy) * doubled_area(u.xy, v.xy, screen[b, tips[f][side]].xy) >= 0.0
+    return found and ti.min(u.z, v.z, w.z) > MIN_DEPTH
 
 
 @ti.func
-def _crossing(
-    screen: ti.template(), faces: ti.template(), others: ti.template(), flags: ti.template(), b: int, f: int, i: int, j: int,
-    height: int, width: int, axis: int, sign: int,
-):  # fmt: skip
-    """(d, face, side, t, m) of the silhouette edge that crosses between pixel (i, j), which shows face f, and its neighbor; side -1
-    where none does. The edge is a side of f or of a face next to it, which may show at no pixel here.
-
-    t is how far from the start of the side, m its slope, along over across.
-    """
-    row = b % screen.shape[0]
-    nearest, owner, side, at, slope = 2.0, f, -1, 0.0, 0.0
-    for n in range(4):
-        g = f
-        if n > 0:
-            g = ti.select(flags[row, f] & (4 << n), others[f][ti.max(n - 1, 0)], -1)
-        if g >= 0:
-            for k in range(3):
-                if flags[row, g] & (1 << k):
-                    u = _from_pixel(screen[row, faces[g][k]], i, j, height, width, axis)
-                    v = _from_pixel(screen[row, faces[g][(k + 1) % 3]], i, j, height, width, axis)
-                    along, aside = v.x - u.x, v.y - u.y
-                    if (u.y < 0.0) != (v.y < 0.0) and ti.abs(aside) >= ti.abs(along):
-                        t = -u.y / aside
-                        d = sign * (u.x + t * along)
-                        if -MARGIN < d and d < 1.0 + MARGIN and d < nearest:
-                            nearest, owner, side, at, slope = d, g, k, t, along / aside
-    return nearest, owner, side, at, slope
-
-
-@ti.func
-def _pair_blend(
-    screen: ti.template(), faces: ti.template(), others: ti.template(), flags: ti.template(), face_ids: ti.template(), depths: ti.template(),
-    b: int, i: int, j: int, axis: int,
-):  # fmt: skip
-    """What pixel (i, j) takes of the pixel to the right or below, negative for what that takes of it."""
-    i1, j1 = i + axis, j + 1 - axis
-    blend = 0.0
-    if i1 < face_ids.shape[1] and j1 < face_ids.shape[2]:
-        f, f1 = face_ids[b, i, j], face_ids[b, i1, j1]
-        if f != f1:
-            height, width = face_ids.shape[1], face_ids.shape[2]
-            ours = _is_ours(f, depths[b, i, j], f1, depths[b, i1, j1])
-            way = ti.select(ours, 1, -1)
-            i0, j0 = ti.select(ours, i, i1), ti.select(ours, j, j1)
-            d, _g, side, _t, _m = _crossing(screen, faces, others, flags, b, ti.select(ours, f, f1), i0, j0, height, width, axis, way)
-            blend = way * (0.5 - ti.math.clamp(d, 0.0, 1.0))
-            if side < 0:
-                blend = 0.0
-    return blend
+def _lines(u, v, count: int):
+    """The lines first <= i < last, of `count`, that an edge crosses which runs more across than along them; none where it does not."""
+    low, high = ti.min(u.y, v.y), ti.max(u.y, v.y)
+    first = int(ti.math.clamp(ti.floor(low) + 1.0, 0.0, float(count)))
+    last = int(ti.math.clamp(ti.floor(high) + 1.0, 0.0, float(count)))
+    return first, ti.select(ti.abs(v.y - u.y) >= ti.abs(v.x - u.x) and is_finite(u + v), last, first)
 
 
 @ti.kernel
-def _blends_kernel(
-    screen: Points, faces: Faces, others: Faces, flags: Flags, face_ids: Names, depths: Pixels, blends: Blends, steps: int, pad: int, threads: int
-):
-    for q in range(steps):
-        k = work_item(q, pad, threads, face_ids.shape[0] * face_ids.shape[1])
-        if k >= 0:
-            b, i = k // face_ids.shape[1], k % face_ids.shape[1]
-            for j in range(face_ids.shape[2]):
-                found = vec2(0.0)
+def _count_kernel(screen: Points, faces: Faces, others: Faces, tips: Faces, counts: Ints, total: int, height: int, width: int):
+    for k in range(total):
+        b, f, found = k // faces.shape[0], k % faces.shape[0], 0
+        for side in range(3):
+            if _is_silhouette(screen, faces, others, tips, b, f, side):
+                p, q = screen[b, faces[f][side]], screen[b, faces[f][(side + 1) % 3]]
                 for axis in range(2):
-                    found[axis] = _pair_blend(screen, faces, others, flags, face_ids, depths, b, i, j, axis)
+                    lines = ti.select(axis == RIGHT, height, width)
+                    first, last = _lines(_in_pixels(p, height, width, axis), _in_pixels(q, height, width, axis), lines)
+                    found += ti.max(last - first, 0)
+        counts[k] = found
+
+
+@ti.func
+def _depth_at(z0, z1, t, orthographic: int):
+    return ti.select(orthographic != 0, (1.0 - t) * z0 + t * z1, 1.0 / ((1.0 - t) / z0 + t / z1))
+
+
+@ti.func
+def _is_seen(depth, id0: int, depth0, id1: int, depth1):
+    """Whether an edge at a depth is where the surface of the first pixel ends before the second's: it is nearer, and the edge its own."""
+    behind = id1 < 0 or (depth < depth1 and ti.abs(depth - depth0) <= ti.abs(depth - depth1))
+    nearer = id0 >= 0 and (id1 < 0 or depth0 < depth1 or (depth0 == depth1 and id0 < id1))
+    return id0 != id1 and nearer and behind
+
+
+@ti.kernel
+def _fill_kernel(
+    screen: Points, faces: Faces, others: Faces, tips: Faces, offsets: Ints, face_ids: Names, depths: Pixels,
+    places: Ints, sides: Ints, distances: Floats, keys: Ints, total: int, orthographic: int,
+):  # fmt: skip
+    for k in range(total):
+        b, f, c = k // faces.shape[0], k % faces.shape[0], offsets[k]
+        if offsets[k + 1] > c:
+            batch, height, width = face_ids.shape[0], face_ids.shape[1], face_ids.shape[2]
+            for side in range(3):
+                if _is_silhouette(screen, faces, others, tips, b, f, side):
+                    p, q, r = screen[b, faces[f][side]], screen[b, faces[f][(side + 1) % 3]], screen[b, faces[f][(side + 2) % 3]]
+                    for axis in range(2):
+                        lines, along = ti.select(axis == RIGHT, height, width), ti.select(axis == RIGHT, width, height)
+                        u, v, w = _in_pixels(p, height, width, axis), _in_pixels(q, height, width, axis), _in_pixels(r, height, width, axis)
+                        first, last = _lines(u, v, lines)
+                        low_side = doubled_area(u, v, w) * (v.y - u.y) > 0.0  # the face is where the line's lower pixels are
+                        for line in range(first, last):
+                            t = (line - u.y) / (v.y - u.y)
+                            x = u.x + t * (v.x - u.x)
+                            j = int(ti.math.clamp(ti.floor(x), -1.0, float(along)))
+                            places[c], sides[c], distances[c], keys[c] = -1, side, ti.select(low_side, x - j, x - j - 1.0), NOBODY
+                            if 0 <= j and j + 1 < along:
+                                i0, j0 = ti.select(axis == RIGHT, line, j), ti.select(axis == RIGHT, j, line)
+                                i1, j1 = i0 + axis, j0 + 1 - axis
+                                depth, id0, id1 = _depth_at(p.z, q.z, t, orthographic), face_ids[b, i0, j0], face_ids[b, i1, j1]
+                                depth0, depth1 = depths[b, i0, j0], depths[b, i1, j1]
+                                seen = ti.select(
+                                    low_side, int(_is_seen(depth, id0, depth0, id1, depth1)), int(_is_seen(depth, id1, depth1, id0, depth0))
+                                )
+                                if seen != 0:
+                                    places[c] = ((axis * batch + b) * height + i0) * width + j0
+                                    keys[c] = ti.bit_cast(ti.cast(depth, ti.f32), ti.i32)  # positive floats are in the order of their bits
+                            c += 1
+
+
+@ti.kernel
+def _claim_kernel(places: Ints, keys: Ints, nearest: Ints, winners: Ints, count: int):
+    """Of the crossings at a place the nearest wins, of those the first; a least number is the same in whatever order it is found."""
+    for k in range(nearest.shape[0]):
+        nearest[k], winners[k] = NOBODY, NOBODY
+    for c in range(count):
+        if places[c] >= 0:
+            ti.atomic_min(nearest[places[c]], keys[c])
+    for c in range(count):
+        if places[c] >= 0:
+            if keys[c] == nearest[places[c]]:
+                ti.atomic_min(winners[places[c]], c)
+
+
+@ti.func
+def _blend_of(distance):
+    """What the left or upper pixel takes of the other, negative for what that takes of it."""
+    d = ti.select(distance >= 0.0, distance, -distance)
+    return ti.select(distance >= 0.0, 0.5 - d, d - 0.5)
+
+
+@ti.kernel
+def _blends_kernel(winners: Ints, distances: Floats, blends: Blends, steps: int, pad: int, threads: int):
+    for q in range(steps):
+        k = work_item(q, pad, threads, blends.shape[0] * blends.shape[1])
+        if k >= 0:
+            b, i = k // blends.shape[1], k % blends.shape[1]
+            for j in range(blends.shape[2]):
+                found = vec2(0.0)
+                for axis in ti.static(range(2)):
+                    c = winners[((axis * blends.shape[0] + b) * blends.shape[1] + i) * blends.shape[2] + j]
+                    if c != NOBODY:
+                        found[axis] = _blend_of(distances[c])
                 blends[b, i, j] = found
 
 
@@ -202,9 +265,9 @@ def _antialias_kernel(image: Picture, blends: Blends, out: Picture, steps: int, 
 
 
 @operator
-def _antialias(image: Array, screen: Array, faces: Array, visible: Visible, sides: Across, flags: Array, blends: Array, out: Array) -> None:
+def _antialias(image: Array, screen: Array, faces: Array, crossings: Crossings, blends: Array, out: Array) -> None:
     rows = split(out.shape[0] * out.shape[1])
-    _blends_kernel(screen, faces, sides.faces, flags, visible.face_ids, visible.depths, blends, *rows)
+    _blends_kernel(crossings.winners, crossings.distances, blends, *rows)
     _antialias_kernel(image, blends, out, *rows)
 
 
@@ -235,77 +298,47 @@ def _image_adjoint_kernel(blends: Blends, image_grad: Picture, out_grad: Picture
                 image_grad[b, i, j] = image_grad[b, i, j] + kept * out_grad[b, i, j] + total
 
 
-@ti.func
-def _slot(faces: ti.template(), others: ti.template(), f: int, g: int, v: int):
-    """Which of six numbers 0 ... 5 stands for vertex v of face g: a corner of f, or the tip across one of its sides."""
-    slot = 0
-    for k in ti.static(range(3)):
-        if g != f and others[f][k] == g:
-            slot = 3 + k
-    for k in ti.static(range(3)):
-        if faces[f][k] == v:
-            slot = k
-    return slot
-
-
-@ti.func
-def _end_adjoint(share, slope, axis: int, half):
-    """Gradient of an end of an edge on the screen, y up, where d = sign (u + t (v - u)); `share` is that of the end along the line."""
-    along, aside = half * share, -half * share * slope
-    return ti.select(axis == RIGHT, vec2(along, -aside), vec2(aside, -along))
-
-
 @ti.kernel
-def _screen_adjoint_kernel(
-    image: Picture, screen: Points, faces: Faces, others: Faces, flags: Flags, face_ids: Names, depths: Pixels, pair_faces: Ints, offsets: Ints,
-    pixels: Ints, out_grad: Picture, corner_grads: Contributions, tip_grads: Contributions,
-    steps: int, pad: int, threads: int, pairs: int, components: ti.template(),
+def _edges_adjoint_kernel(
+    image: Picture, screen: Points, faces: Faces, offsets: Ints, places: Ints, sides: Ints, distances: Floats, winners: Ints,
+    out_grad: Picture, corner_grads: Points, total: int, components: ti.template(),
 ):  # fmt: skip
-    """A thread takes a pair of face and tile, and of its pixels those where the surface ends."""
-    for q in range(steps):
-        n = work_item(q, pad, threads, pairs)
-        if n >= 0:
-            for k in ti.static(range(3)):
-                corner_grads[n, k], tip_grads[n, k] = vec3(0.0), vec3(0.0)
-            height, width = face_ids.shape[1], face_ids.shape[2]
-            half = 0.5 * ti.min(height, width)
-            f, b = pair_faces[n] % faces.shape[0], pair_faces[n] // faces.shape[0]
-            if flags[b % screen.shape[0], f] != 0:
-                for m in range(offsets[n], offsets[n + 1]):
-                    i, j = pixels[m] // width % height, pixels[m] % width
-                    for direction in range(4):
-                        axis, way = direction // 2, 1 - 2 * (direction % 2)
-                        i1, j1 = i + way * axis, j + way * (1 - axis)
-                        if 0 <= i1 and i1 < height and 0 <= j1 and j1 < width:
-                            other = face_ids[b, i1, j1]
-                            if other != f and _is_ours(f, depths[b, i, j], other, depths[b, i1, j1]):
-                                d, g, side, t, slope = _crossing(screen, faces, others, flags, b, f, i, j, height, width, axis, way)
-                                if side >= 0 and 0.0 < d and d < 1.0:
-                                    grad = out_grad[b, i1, j1]
-                                    if d < 0.5:
-                                        grad = out_grad[b, i, j]
-                                    d_grad = way * inner(grad, image[b, i, j] - image[b, i1, j1], components)
-                                    for end in range(2):
-                                        move = _end_adjoint(ti.select(end == 0, 1.0 - t, t) * d_grad, slope, axis, half)
-                                        slot = _slot(faces, others, f, g, faces[g][(side + end) % 3])
-                                        if slot < 3:
-                                            corner_grads[n, slot] = corner_grads[n, slot] + vec3(move, 0.0)
-                                        else:
-                                            tip_grads[n, slot - 3] = tip_grads[n, slot - 3] + vec3(move, 0.0)
+    """Per face: what the ends of its silhouette edges get."""
+    for k in range(total):
+        b, f = k // faces.shape[0], k % faces.shape[0]
+        batch, height, width = image.shape[0], image.shape[1], image.shape[2]
+        for corner in ti.static(range(3)):
+            corner_grads[b, 3 * f + corner] = vec3(0.0)
+        for c in range(offsets[k], offsets[k + 1]):
+            if places[c] >= 0 and winners[ti.max(places[c], 0)] == c:
+                axis, i, j = places[c] // (batch * height * width), places[c] // width % height, places[c] % width
+                i1, j1, side = i + axis, j + 1 - axis, sides[c]
+                u, v = (
+                    _in_pixels(screen[b, faces[f][side]], height, width, axis),
+                    _in_pixels(screen[b, faces[f][(side + 1) % 3]], height, width, axis),
+                )
+                t, slope = (ti.select(axis == RIGHT, i, j) - u.y) / (v.y - u.y), (v.x - u.x) / (v.y - u.y)
+                # The first pixel shows its side up to x: the image changes by the difference as x moves, at whichever takes of the other.
+                grad = out_grad[b, i1, j1]
+                if _blend_of(distances[c]) > 0.0:
+                    grad = out_grad[b, i, j]
+                x_grad = inner(grad, image[b, i, j] - image[b, i1, j1], components) * 0.5 * ti.min(height, width)
+                for end in range(2):
+                    along = ti.select(end == 0, 1.0 - t, t) * x_grad
+                    move = ti.select(axis == RIGHT, vec2(along, slope * along), vec2(-slope * along, -along))  # on the screen, y up
+                    place = 3 * f + (side + end) % 3
+                    corner_grads[b, place] = corner_grads[b, place] + vec3(move, 0.0)
 
 
 @_antialias.adjoint
-def _antialias_adjoint(
-    image: Array, screen: Array, faces: Array, visible: Visible, sides: Across, flags: Array, blends: Array, out: Array
-) -> None:  # fmt: skip
+def _antialias_adjoint(image: Array, screen: Array, faces: Array, crossings: Crossings, blends: Array, out: Array) -> None:
     if image.grad is not None:
         _image_adjoint_kernel(blends, image.grad, out.grad, *split(out.shape[0] * out.shape[1]))
     if screen.grad is not None:
-        f, components = visible.fragments, image.element_shape[0] if image.element_shape else 1
-        corner_grads, tip_grads = empty(vec3, (room(f.tiles.pairs), 3)), empty(vec3, (room(f.tiles.pairs), 3))
-        _screen_adjoint_kernel(
-            image, screen, faces, sides.faces, flags, visible.face_ids, visible.depths, f.tiles.pair_faces, f.offsets, f.pixels, out.grad,
-            corner_grads, tip_grads, *split(f.tiles.pairs), f.tiles.pairs, components,
+        x, incidence = crossings, corner_incidence(faces, screen.shape[1])
+        total, components = out.shape[0] * faces.shape[0], image.element_shape[0] if image.element_shape else 1
+        corner_grads = empty(vec3, (out.shape[0], 3 * faces.shape[0]))
+        _edges_adjoint_kernel(
+            image, screen, faces, x.offsets, x.places, x.sides, x.distances, x.winners, out.grad, corner_grads, total, components
         )  # fmt: skip
-        gather_corners(f.tiles.face_offsets, faces, f.size[0], (corner_grads, screen.grad))
-        gather_corners(f.tiles.face_offsets, sides.tips, f.size[0], (tip_grads, screen.grad))
+        gather(corner_grads, incidence.offsets, incidence.slots, screen.grad)
