@@ -24,6 +24,7 @@ class DeferredRenderer(SoftRenderer):
         edges: "antialias" blends silhouettes over the samples that they pass between, in "image", "alpha" and "object_mask";
             None leaves them to be choices, without gradients.
         shading: "phong" or "flat"; normals of the vertices are interpolated and lit at every sample, "gouraud" is as "phong".
+        lambert: "physical" scatters light as redner and physics do, I max(0, n . l) color / pi; "softras" without the 1 / pi.
         wrap, mipmaps, two_sided, near, far, background, cull: as of `SoftRenderer`.
 
     Raises:
@@ -41,6 +42,7 @@ class DeferredRenderer(SoftRenderer):
         wrap: str = "wrap",
         mipmaps: bool = True,
         two_sided: bool = False,
+        lambert: str = "softras",
         near: float = 1.0,
         far: float = 100.0,
         background: Sequence[float] | Array = (0.0, 0.0, 0.0),
@@ -49,8 +51,8 @@ class DeferredRenderer(SoftRenderer):
         if edges not in EDGES:
             raise ValueError(f"edges: expected one of {', '.join(map(repr, EDGES))}, got {edges!r}")
         super().__init__(
-            antialias=antialias, shading=shading, wrap=wrap, mipmaps=mipmaps, two_sided=two_sided, near=near, far=far, background=background,
-            cull=cull, distance="hard", rgb="hard", alpha="hard",
+            antialias=antialias, shading=shading, wrap=wrap, mipmaps=mipmaps, two_sided=two_sided, lambert=lambert, near=near, far=far,
+            background=background, cull=cull, distance="hard", rgb="hard", alpha="hard",
         )  # fmt: skip
         self.edges = edges
 

@@ -25,15 +25,18 @@ INTENSITY, SOURCE, REACH, AXIS, CONE = 0, 1, 2, 3, 4
 WIDTHS = {DIRECTIONAL: 2, POINT: 3, SPOT: 5}
 
 
-def tabulate(lights: list[Light], surface: tuple[Array, Array, Array], frame: Array | None, rows: int) -> tuple[Array, tuple[int, int, int]]:
+def tabulate(
+    lights: list[Light], surface: tuple[Array, Array, Array], frame: Array | None, rows: int, share: float
+) -> tuple[Array, tuple[int, int, int]]:
     """A new table, recorded, and how many lights of each kind of SOURCES it has.
 
-    `surface` is the material's diffuse, specular and shininess; without a frame the column of the eye holds nothing.
+    `surface` is the material's diffuse, specular and shininess; without a frame the column of the eye holds nothing. Of light from
+    somewhere `share` is scattered, of light from everywhere all: the table has `share` in DIFFUSE, and 1 / `share` of the latter.
     """
     counts = [sum(light.kind == kind for light in lights) for kind in SOURCES]
     width = LIGHTS + sum(count * WIDTHS[kind] for kind, count in zip(SOURCES, counts, strict=True))
     table = empty(vec3, (rows, width), needs_grad=True)
-    _tabulate_surface(*surface, surface[0] if frame is None else frame, int(frame is not None), table)
+    _tabulate_surface(*surface, surface[0] if frame is None else frame, int(frame is not None), share, table)
     place = LIGHTS
     for light in sorted(lights, key=lambda light: (*SOURCES, AMBIENT, HARMONICS).index(light.kind)):
         intensity = light.coefficients if isinstance(light, SphericalHarmonicsLight) else light.intensity
@@ -43,7 +46,7 @@ def tabulate(lights: list[Light], surface: tuple[Array, Array, Array], frame: Ar
         elif isinstance(light, (PointLight, SpotLight)):
             source = light.position
         begin = {AMBIENT: TOTAL, HARMONICS: ENVIRONMENT}.get(light.kind, place)
-        _tabulate_light(light.kind, intensity, source, getattr(light, "attenuation", False), table, begin)
+        _tabulate_light(light.kind, intensity, source, getattr(light, "attenuation", False), 1 / share, table, begin)
         if isinstance(light, SpotLight):
             _tabulate_cone(light.direction, light.exponent, light.inner, light.outer, table, place)
         place += WIDTHS.get(light.kind, 0)
@@ -109,11 +112,11 @@ def _add_coefficient(coefficients: ti.template(), row: int, j: int, value):
 
 @ti.kernel
 def _tabulate_surface_kernel(
-    diffuse: Vectors, specular: Vectors, shininess: Numbers, frame: Vectors, with_eye: ti.template(), table: Points
+    diffuse: Vectors, specular: Vectors, shininess: Numbers, frame: Vectors, with_eye: ti.template(), share: float, table: Points
 ):  # fmt: skip
     ti.loop_config(serialize=True)
     for row in range(table.shape[0]):
-        table[row, DIFFUSE], table[row, SPECULAR] = _finite(item(diffuse, row)), _finite(item(specular, row))
+        table[row, DIFFUSE], table[row, SPECULAR] = share * _finite(item(diffuse, row)), _finite(item(specular, row))
         table[row, SHININESS] = vec3(_exponent(item(shininess, row)), 0.0, 0.0)
         if ti.static(with_eye):
             table[row, EYE] = frame[row % frame.shape[0], FRAME_EYE]
@@ -122,18 +125,18 @@ def _tabulate_surface_kernel(
 
 
 @operator
-def _tabulate_surface(diffuse: Array, specular: Array, shininess: Array, frame: Array, with_eye: int, table: Array) -> None:
-    _tabulate_surface_kernel(diffuse, specular, shininess, frame, with_eye, table)
+def _tabulate_surface(diffuse: Array, specular: Array, shininess: Array, frame: Array, with_eye: int, share: float, table: Array) -> None:
+    _tabulate_surface_kernel(diffuse, specular, shininess, frame, with_eye, share, table)
 
 
 @ti.kernel
 def _tabulate_surface_adjoint_kernel(
-    diffuse: Vectors, specular: Vectors, shininess: Numbers, with_eye: ti.template(), table_grad: Points,
+    diffuse: Vectors, specular: Vectors, shininess: Numbers, with_eye: ti.template(), share: float, table_grad: Points,
     diffuse_grad: Vectors, specular_grad: Vectors, shininess_grad: Numbers, frame_grad: Vectors,
 ):  # fmt: skip
     ti.loop_config(serialize=True)
     for row in range(table_grad.shape[0]):
-        add_item(diffuse_grad, row, _finite_adjoint(item(diffuse, row), table_grad[row, DIFFUSE]))
+        add_item(diffuse_grad, row, _finite_adjoint(item(diffuse, row), share * table_grad[row, DIFFUSE]))
         add_item(specular_grad, row, _finite_adjoint(item(specular, row), table_grad[row, SPECULAR]))
         add_item(shininess_grad, row, _exponent_adjoint(item(shininess, row), table_grad[row, SHININESS].x))
         if ti.static(with_eye):
@@ -142,24 +145,24 @@ def _tabulate_surface_adjoint_kernel(
 
 
 @_tabulate_surface.adjoint
-def _tabulate_surface_adjoint(diffuse: Array, specular: Array, shininess: Array, frame: Array, with_eye: int, table: Array) -> None:
+def _tabulate_surface_adjoint(diffuse: Array, specular: Array, shininess: Array, frame: Array, with_eye: int, share: float, table: Array) -> None:
     if any(x.grad is not None for x in (diffuse, specular, shininess, frame)):
         surface = diffuse, specular, shininess
-        _tabulate_surface_adjoint_kernel(*surface, with_eye, table.grad, *map(grad_of, surface), grad_of(frame))
+        _tabulate_surface_adjoint_kernel(*surface, with_eye, share, table.grad, *map(grad_of, surface), grad_of(frame))
 
 
 # --- A light ------------------------------------------------------------------------------------------------------
 
 
 @ti.kernel
-def _tabulate_light_kernel(kind: ti.template(), intensity: Vectors, source: Vectors, attenuated: int, table: Points, place: int):
+def _tabulate_light_kernel(kind: ti.template(), intensity: Vectors, source: Vectors, attenuated: int, everywhere: float, table: Points, place: int):
     ti.loop_config(serialize=True)
     for row in range(table.shape[0]):
         if ti.static(kind == HARMONICS):
             for j in range(COEFFICIENTS):
-                table[row, place + j] = table[row, place + j] + _finite(_coefficient(intensity, row, j))
+                table[row, place + j] = table[row, place + j] + everywhere * _finite(_coefficient(intensity, row, j))
         elif ti.static(kind == AMBIENT):
-            table[row, place] = table[row, place] + _finite(item(intensity, row))
+            table[row, place] = table[row, place] + everywhere * _finite(item(intensity, row))
         else:
             table[row, place + INTENSITY] = _finite(item(intensity, row))
             if ti.static(kind == DIRECTIONAL):
@@ -170,22 +173,24 @@ def _tabulate_light_kernel(kind: ti.template(), intensity: Vectors, source: Vect
 
 
 @operator
-def _tabulate_light(kind: int, intensity: Array, source: Array, attenuated: bool, table: Array, place: int) -> None:
-    """The intensity, or coefficients, and where the light comes from."""
-    _tabulate_light_kernel(kind, intensity, source, int(attenuated), table, place)
+def _tabulate_light(kind: int, intensity: Array, source: Array, attenuated: bool, everywhere: float, table: Array, place: int) -> None:
+    """The intensity, or coefficients, `everywhere` times where it has no direction, and where the light comes from."""
+    _tabulate_light_kernel(kind, intensity, source, int(attenuated), everywhere, table, place)
 
 
 @ti.kernel
 def _tabulate_light_adjoint_kernel(
-    kind: ti.template(), intensity: Vectors, source: Vectors, table_grad: Points, place: int, intensity_grad: Vectors, source_grad: Vectors
+    kind: ti.template(), intensity: Vectors, source: Vectors, everywhere: float, table_grad: Points, place: int,
+    intensity_grad: Vectors, source_grad: Vectors,
 ):  # fmt: skip
     ti.loop_config(serialize=True)
     for row in range(table_grad.shape[0]):
         if ti.static(kind == HARMONICS):
             for j in range(COEFFICIENTS):
-                _add_coefficient(intensity_grad, row, j, _finite_adjoint(_coefficient(intensity, row, j), table_grad[row, place + j]))
+                _add_coefficient(intensity_grad, row, j, _finite_adjoint(_coefficient(intensity, row, j), everywhere * table_grad[row, place + j]))
         else:
-            add_item(intensity_grad, row, _finite_adjoint(item(intensity, row), table_grad[row, place]))
+            share = everywhere if ti.static(kind == AMBIENT) else 1.0
+            add_item(intensity_grad, row, _finite_adjoint(item(intensity, row), share * table_grad[row, place]))
             if ti.static(kind == DIRECTIONAL):
                 toward, length = unit(item(source, row), 0.0)
                 add_item(source_grad, row, unit_adjoint(toward, length, table_grad[row, place + SOURCE]))
@@ -194,8 +199,8 @@ def _tabulate_light_adjoint_kernel(
 
 
 @_tabulate_light.adjoint
-def _tabulate_light_adjoint(kind: int, intensity: Array, source: Array, attenuated: bool, table: Array, place: int) -> None:
-    _tabulate_light_adjoint_kernel(kind, intensity, source, table.grad, place, grad_of(intensity), grad_of(source))
+def _tabulate_light_adjoint(kind: int, intensity: Array, source: Array, attenuated: bool, everywhere: float, table: Array, place: int) -> None:
+    _tabulate_light_adjoint_kernel(kind, intensity, source, everywhere, table.grad, place, grad_of(intensity), grad_of(source))
 
 
 @ti.kernel

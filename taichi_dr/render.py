@@ -25,7 +25,7 @@ from .raster.footprint import mip_levels
 from .raster.fragments import Fragments, soft_fragments
 from .raster.interpolate import interpolate, own_indices, per_face
 from .raster.soft import soft_rasterize
-from .shading import shade, shade_points
+from .shading import scattered_share, shade, shade_points
 from .texture import sample_texture, texel_shares
 from .vectors import normalize
 from .visibility import INSIDE, middle_text, point_text, views_text, why_unseen, winding_number
@@ -47,6 +47,7 @@ class SoftRenderer:
         mipmaps: sample textures in the level whose texels are as large as pixels, between levels and texels; False
             between the texels of the texture itself.
         two_sided: light surfaces from the side that the camera sees, whatever their normals say.
+        lambert: "softras" or "physical", as of `shade_points`.
         cull: leave out "back" or "front" faces altogether, silhouette included; None draws both sides.
         sigma, gamma, distance, rgb, alpha, near, far, eps, dist_eps, background, double_sided, perspective_correct:
             as for `soft_rasterize`. Fragments that are shaded one by one are always interpolated in space.
@@ -63,6 +64,7 @@ class SoftRenderer:
         wrap: str = "wrap",
         mipmaps: bool = True,
         two_sided: bool = False,
+        lambert: str = "softras",
         sigma: float = 1e-5,
         gamma: float = 1e-4,
         distance: str = "euclidean",
@@ -81,7 +83,8 @@ class SoftRenderer:
             raise ValueError(f"antialias: expected a whole number of at least 1, got {antialias!r}")
         if shading not in SHADINGS:
             raise ValueError(f"shading: expected one of {', '.join(SHADINGS)}, got {shading!r}")
-        self.antialias = int(antialias)
+        scattered_share(lambert)  # refuses an unknown one
+        self.antialias, self.lambert = int(antialias), lambert
         self.shading, self.wrap, self.mipmaps, self.two_sided = shading, wrap, bool(mipmaps), bool(two_sided)
         self.background, self.perspective_correct = background, perspective_correct
         self._said: set[str] = set()  # the warnings given, once each
@@ -240,7 +243,7 @@ class SoftRenderer:
         mesh, camera, clipped = view.mesh, view.camera, view.clipped
         if mesh.texels is not None and self.shading == "phong":
             raise ValueError('shading: texels are lit per face; use "flat", or a mesh with a texture: dr.Mesh.load(path, texture="uv")')
-        colors = shade(mesh, lights, material=material, camera=camera)
+        colors = shade(mesh, lights, material=material, camera=camera, lambert=self.lambert)
         if clipped is not None and clipped.count and mesh.texels is not None:  # pieces of faces have none of their own
             fragments = self._fragments(view, batch=self._pictures(colors), perspective=self.perspective_correct)
             return composite_over(clipped.texels(colors, fragments), fragments, self.background)
@@ -290,7 +293,7 @@ class SoftRenderer:
         frame = camera_frame(surface.camera) if material is not None or self.two_sided else None
         return shade_points(
             albedo, surface.normal(), surface.position(), lights,
-            material=material, frame=frame, views=surface.fragments.views, two_sided=self.two_sided,
+            material=material, frame=frame, views=surface.fragments.views, two_sided=self.two_sided, lambert=self.lambert,
         )  # fmt: skip
 
 

@@ -2,13 +2,15 @@
 
     lit = color * diffuse * sum of E + specular * sum of S,   E = A max(0, n . l),   S = A p^shininess where n . l > 0
 
-with A the light that arrives across its direction l. A table (`light_table`) holds the lights, the material and the eye, a row
-per view; `illuminate` lights points from it.
+with A the light that arrives across its direction l. In physical units, `lambert="physical"`, a white surface scatters light
+that comes from one direction over a hemisphere: E is divided by pi, of lights that come from somewhere. A table (`light_table`)
+holds the lights, the material and the eye, a row per view; `illuminate` lights points from it.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import taichi as ti
 
 from .arrays import Array, Points, Texels, batch_size, constant, empty, expect, grad_of, read, vec3
@@ -21,6 +23,8 @@ from .materials import MODELS, NO_HIGHLIGHT, Material
 from .normals import expect_mesh, face_centers, face_normals, vertex_normals
 from .tape import operator
 
+LAMBERT = {"softras": 1.0, "physical": 1 / np.pi}
+
 
 def shade_points(
     albedo: Array,
@@ -32,6 +36,7 @@ def shade_points(
     frame: Array | None = None,
     views: Array | None = None,
     two_sided: bool = False,
+    lambert: str = "softras",
 ) -> Array:
     """The colors of points of surfaces under the lights.
 
@@ -51,6 +56,7 @@ def shade_points(
         views: (N,) integers, the view that each point belongs to, where the other arrays have one row for all views. An index
             out of range counts as the nearest. None takes row b for view b.
         two_sided: turn normals towards the eye, which needs `frame` too.
+        lambert: "softras" as above; "physical" divides E by pi for directional, point and spot lights, as redner and physics do.
 
     Returns:
         (B, N) of vec3, with `views` (1, N).
@@ -71,7 +77,7 @@ def shade_points(
     expect("albedo", albedo, 3, 2, "(B, N) of vec3")
     if not lights:
         return albedo
-    lit = _lit(lights, albedo.shape[1], PAINTED, albedo, normals, positions, material, frame, views, two_sided)
+    lit = _lit(lights, albedo.shape[1], PAINTED, albedo, normals, positions, material, frame, views, two_sided, lambert=lambert)
     assert lit is not None
     return lit
 
@@ -88,9 +94,10 @@ def _lit(
     views: Array | None = None,
     two_sided: bool = False,
     highlights: bool = True,
+    lambert: str = "softras",
 ) -> Array | None:
     """As `shade_points`, or the scattered light alone (paint WHITE), or the highlights alone (NO_PAINT), None where there are none."""
-    model = _model(material, frame) if highlights else NO_HIGHLIGHT
+    model, share = _model(material, frame) if highlights else NO_HIGHLIGHT, scattered_share(lambert)
     if two_sided and frame is None:
         raise ValueError("two_sided: expected a frame, which says where the eyes are; give frame=camera_frame(camera)")
     if paint == NO_PAINT:
@@ -134,11 +141,18 @@ def _lit(
         surface = constant((1.0, 1.0, 1.0)), constant((0.0, 0.0, 0.0)), constant((1.0,))
     else:
         surface = material.diffuse, material.specular, material.shininess
-    table, counts = tabulate(lights, surface, frame if with_eye else None, groups)
+    table, counts = tabulate(lights, surface, frame if with_eye else None, groups, share)
     kinds = tuple(sorted({light.kind for light in lights} - {AMBIENT}))
     given = (albedo if paint == PAINTED else lit, normals if turned else lit, positions if placed else lit)  # lit stands for what is not asked for
     illuminate(kinds, counts, paint, model if any(counts) else NO_HIGHLIGHT, two_sided and turned, *given, table, views, lit)
     return lit
+
+
+def scattered_share(lambert: str) -> float:
+    """What a white surface scatters towards the eye of a unit of light from one direction."""
+    if lambert not in LAMBERT:
+        raise ValueError(f"lambert: expected one of {', '.join(map(repr, LAMBERT))}, got {lambert!r}")
+    return LAMBERT[lambert]
 
 
 def _model(material: Material | None, frame: Array | None) -> int:
@@ -164,6 +178,8 @@ def shade(
     material: Material | None = None,
     camera: Any = None,
     frame: Array | None = None,
+    *,
+    lambert: str = "softras",
 ) -> Array:
     """The mesh's colors under the lights: `shade_points` at its vertices (Gouraud), or at the middles of its faces.
 
@@ -177,6 +193,7 @@ def shade(
             sequence leave the colors as they are.
         material, frame: as of `shade_points`.
         camera: the `Camera` whose eyes see the highlights; in place of `frame`.
+        lambert: as of `shade_points`.
 
     Returns:
         Lit colors per vertex, (B, V) of vec3, or lit texels, (F, R, R) of vec3, with texels that differ between views
@@ -219,8 +236,8 @@ def shade(
     if (material is not None and frame is not None) or any("position" in vars(light) for light in lights):
         positions = face_centers(mesh.vertices, mesh.faces) if textured else mesh.vertices
     if not textured:
-        return shade_points(colors, normals, positions, lights, material=material, frame=frame)
-    scattered = _lit(lights, count, WHITE, None, normals, positions, material, frame, highlights=False)
+        return shade_points(colors, normals, positions, lights, material=material, frame=frame, lambert=lambert)
+    scattered = _lit(lights, count, WHITE, None, normals, positions, material, frame, highlights=False, lambert=lambert)
     mirrored = _lit(lights, count, NO_PAINT, None, normals, positions, material, frame)
     assert scattered is not None
     batch = max(1 if len(colors.shape) == 3 else colors.shape[0], scattered.shape[0], 1 if mirrored is None else mirrored.shape[0])

@@ -34,8 +34,8 @@ def harmonics(d):
     )  # fmt: skip
 
 
-def shade(albedo, normals, positions, lights, material=None, eye=None, two_sided=False):
-    """(N, 3) lit colors of one view.
+def shade(albedo, normals, positions, lights, material=None, eye=None, two_sided=False, physical=False):
+    """(N, 3) lit colors of one view; `physical` divides what a light from somewhere lends to the surface's color by pi.
 
     lights: dicts with "kind" and fields of one view; material: (diffuse, specular, shininess, model); eye: (3,).
     """
@@ -65,7 +65,7 @@ def shade(albedo, normals, positions, lights, material=None, eye=None, two_sided
             t = np.clip((cosine - outer) / (inner - outer), 0, 1)
             arriving = arriving * (3 * t**2 - 2 * t**3) * np.maximum(cosine, 0) ** light["exponent"]
         facing = dot(n, toward)
-        lit = lit + albedo * diffuse * arriving * np.maximum(facing, 0)
+        lit = lit + albedo * diffuse * arriving * np.maximum(facing, 0) / (np.pi if physical else 1)
         if eye is not None and material is not None:
             mirrored = 2 * facing * n - toward
             base = dot(mirrored, view) if model == "phong" else dot(n, unit(toward + view))

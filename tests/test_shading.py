@@ -66,7 +66,7 @@ def frames(rng, batch):
     return frame
 
 
-def expected(paint, normals, positions, lights, material=None, frame=None, two_sided=False, batch=1):
+def expected(paint, normals, positions, lights, material=None, frame=None, two_sided=False, batch=1, physical=False):
     def one(b):
         surface = None
         if material is not None:
@@ -79,7 +79,7 @@ def expected(paint, normals, positions, lights, material=None, frame=None, two_s
             )
         eye = None if frame is None else frame[b % len(frame), 3]
         args = (x[b % len(x)] for x in (paint, normals, positions))
-        return reference.shade(*args, [of_view(light, b) for light in lights], surface, eye, two_sided)
+        return reference.shade(*args, [of_view(light, b) for light in lights], surface, eye, two_sided, physical)
 
     return np.stack([one(b) for b in range(batch)])
 
@@ -114,6 +114,20 @@ def test_all_lights_with_highlights(f32, rng, model, rows, light_batch, eyes):
     lit = shade_points(*map(array, (paint, normals, positions)), make(lights), material=Material(*material), frame=array(frame))
     batch = max(rows, light_batch, eyes)
     np.testing.assert_allclose(read(lit), expected(paint, normals, positions, lights, material, frame, batch=batch), atol=1e-5, rtol=2e-6)
+
+
+def test_physical_units(f32, rng):
+    """A unit of light from one direction is scattered over a hemisphere; that from everywhere, and highlights, stay."""
+    lights, (paint, normals, positions) = lamps(rng, 1), points(rng, 1, 40)
+    material, frame = surfaces(rng, 1, "phong"), frames(rng, 1)
+    given = [array(x) for x in (paint, normals, positions)]
+    lit = read(shade_points(*given, make(lights), material=Material(*material), frame=array(frame), lambert="physical"))
+    want = expected(paint, normals, positions, lights, material, frame, physical=True)
+    np.testing.assert_allclose(lit, want, atol=1e-5, rtol=2e-6)
+    assert abs(want - expected(paint, normals, positions, lights, material, frame)).max() > 0.1
+    sun = DirectionalLight((0, 0, 1), 2.0)
+    facing = shade_points(array([[[0.5, 0.6, 0.7]]]), array([[[0.0, 0, 1]]]), None, [AmbientLight(0.3), sun], lambert="physical")
+    np.testing.assert_allclose(read(facing)[0, 0], np.array([0.5, 0.6, 0.7]) * (0.3 + 2 / np.pi), rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [k for k in KINDS if k != "ambient"])
@@ -298,6 +312,7 @@ def test_bad_points_are_refused(f32, rng):
         ((paint, normals, positions, [sun, 0.5]), {}, "lights: expected AmbientLight.* got float at index 1"),
         ((paint, normals, positions, sun), {"material": 3}, "material: expected a Material, got int"),
         ((paint, normals, positions, sun), {"material": shiny}, "frame: expected the camera that sees the highlights"),
+        ((paint, normals, positions, sun), {"lambert": "real"}, "lambert: expected one of 'softras', 'physical', got 'real'"),
         ((paint, normals, positions, sun), {"two_sided": True}, "two_sided: expected a frame"),
         ((paint, normals, positions, sun), {"material": shiny, "frame": array(np.ones((1, 3, 3)))}, "frame: expected the eye in column 3"),
         ((paint, normals, positions, sun), {"views": array([0] * 5)}, r"views: expected one entry per point, 4, got shape \(5,\)"),
@@ -353,6 +368,14 @@ def test_gradients_in_everything(f64, rng, model, rows, light_batch, eyes):
     fields = {name: x for name, x in vars(material).items() if name != "model"}
     shown = lambda: shade_points(*(params[name] for name in names), lights, material=material, frame=frame)  # noqa: E731
     assert_all_gradients(shown, params | fields | {"frame": frame} | light_arrays(lights), rng)
+
+
+def test_gradients_in_physical_units(f64, rng):
+    params = dict(zip(("albedo", "normals", "positions"), map(array, points(rng, 1, 8)), strict=True))
+    lights, material, frame = make(lamps(rng, 2)), Material(*surfaces(rng, 1, "phong")), array(frames(rng, 1))
+    fields = {name: x for name, x in vars(material).items() if name != "model"}
+    shown = lambda: shade_points(*params.values(), lights, material=material, frame=frame, lambert="physical")  # noqa: E731
+    assert_all_gradients(shown, {**params, **fields, "frame": frame, **light_arrays(lights)}, rng)
 
 
 def test_gradients_of_points_of_several_views(f64, rng):
