@@ -281,24 +281,28 @@ def _scale_kernel(coefficients: Coefficients1or2, stddev: Floats, scaled: Table)
 
 
 @ti.kernel
-def _blend_cpu_kernel(start: Points, basis: Floats, scaled: Table, out: Points, modes: int, steps: int, pad: int, threads: int, strips: int):
-    """A thread takes a strip, view by view; the sums of LANES rows stay in registers over the modes."""
+def _blend_cpu_kernel(
+    start: Points, basis: Floats, scaled: Table, moves: Floats, out: Points, modes: int, steps: int, pad: int, threads: int, strips: int
+):
+    """A thread takes a strip, view by view; the sums of LANES rows stay in registers over the modes, and go to `moves` in vectors."""
     for q in range(steps):
         s = work_item(q, pad, threads, strips)
         if s >= 0:
             for b in range(out.shape[0]):
-                view, moved = b % scaled.shape[0], ti.Vector([0.0] * STRIP)
+                view = b % scaled.shape[0]
                 for group in range(STRIP // LANES):
                     sums = ti.Vector([0.0] * LANES)
                     for k in range(modes):
                         factor, at = scaled[view, k], ((s * modes + k) * (STRIP // LANES) + group) * LANES
                         for lane in ti.static(range(LANES)):
                             sums[lane] += factor * basis[at + lane]
+                    to = ((b * strips + s) * (STRIP // LANES) + group) * LANES
                     for lane in ti.static(range(LANES)):
-                        moved[group * LANES + lane] = sums[lane]
-                for i in range(ti.min(STRIP_VERTICES, out.shape[1] - s * STRIP_VERTICES)):
-                    v = s * STRIP_VERTICES + i
-                    out[b, v] = start[b % start.shape[0], v] + vec3(moved[3 * i], moved[3 * i + 1], moved[3 * i + 2])
+                        moves[to + lane] = sums[lane]
+    for n in range(out.shape[0] * out.shape[1]):
+        b, v = n // out.shape[1], n % out.shape[1]
+        at = b * strips * STRIP + 3 * v
+        out[b, v] = start[b % start.shape[0], v] + vec3(moves[at], moves[at + 1], moves[at + 2])
 
 
 @ti.kernel
@@ -321,7 +325,8 @@ def _blend(start: Array, coefficients: Array, modes: Modes, out: Array) -> None:
     scaled = empty(float, (coefficients.shape[0] if len(coefficients.shape) == 2 else 1, modes.count))
     _scale_kernel(coefficients, modes.stddev, scaled)
     if runtime.device().arch == "cpu":
-        _blend_cpu_kernel(start, modes.stored, scaled, out, modes.count, *split(modes.strips), modes.strips)
+        moves = empty(float, out.shape[0] * modes.strips * STRIP)
+        _blend_cpu_kernel(start, modes.stored, scaled, moves, out, modes.count, *split(modes.strips), modes.strips)
     else:
         views = min(out.shape[0], GPU_VIEWS)
         _blend_gpu_kernel(start, modes.stored, scaled, out, modes.count, modes.rows, -(-out.shape[0] // views), views)
