@@ -31,6 +31,7 @@ from .lights import SphericalHarmonicsLight as SphericalHarmonicsLight
 from .lights import SpotLight as SpotLight
 from .materials import Material as Material
 from .mesh import Mesh as Mesh
+from .morphable import MorphableModel as MorphableModel
 from .normals import face_normals as face_normals
 from .normals import face_tangents as face_tangents
 from .normals import perturb_normals as perturb_normals

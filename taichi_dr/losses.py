@@ -1,4 +1,4 @@
-"""Losses: between images (mse, l1, silhouette_iou) and of meshes (laplacian, flatten, edge_length).
+"""Losses: between images (mse, l1, silhouette_iou), of meshes (laplacian, flatten, edge_length), and of coefficients (mean_square).
 
 Each adds weight times its value to a 0-D loss, so a sum of losses is one call after another inside a tape. Sums run in
 a fixed order, so two runs agree bitwise. A target is data: none gets a gradient.
@@ -15,7 +15,7 @@ from .regularizers import edge_length, flatten, laplacian
 from .sums import Strips, add_terms, row_total, space, sum_strips
 from .tape import operator
 
-__all__ = ["edge_length", "flatten", "l1", "laplacian", "mse", "silhouette_iou"]
+__all__ = ["edge_length", "flatten", "l1", "laplacian", "mean_square", "mse", "silhouette_iou"]
 
 Anything = ti.types.ndarray(needs_grad=False)  # any number of axes, numbers or vectors
 Pairs = ti.types.ndarray(dtype=vec2, ndim=1, needs_grad=False)  # (N,): (intersection, union)
@@ -53,6 +53,27 @@ def l1(image: Array, target: Array, loss: Array, weight: float = 1.0) -> None:
     Arguments, errors, and what it is differentiable in: as of `mse`.
     """
     _add_difference(image, target, loss, weight, ABSOLUTE)
+
+
+def mean_square(array: Array, loss: Array, weight: float = 1.0) -> None:
+    """Add the mean of squares: the prior of coefficients that count standard deviations, as of `MorphableModel`.
+
+        loss += weight / N sum array^2      over all N components
+
+    With weight N / 2, for one face, it is minus the logarithm of their normal density, up to a constant.
+
+    Args:
+        array: any float array of 1 to 4 axes, of numbers or vectors: (K,), (B, K), (B, V) of vec3, ...
+        loss: 0-D, added to; make it with `dr.scalar()`.
+        weight: a factor.
+
+    Differentiable in `array`. A number that is not finite makes the loss so, and gets no gradient.
+
+    Raises:
+        ValueError: no Taichi array of floats, a weight that is not finite.
+    """
+    expect("array", array, (1, 2, 3, 4), (1, 2, 3, 4), "1 to 4 axes of numbers or vectors")
+    _squares(array, checked_number("weight", weight) / _size(array), checked_loss(loss))
 
 
 def silhouette_iou(image: Array, target: Array, loss: Array, weight: float = 1.0) -> None:
@@ -243,6 +264,53 @@ def _difference_adjoint(image: Array, data: tuple[Array], kind: int, scale: floa
         image, target, image.grad, loss.grad,
         *split(n), n, _rows(target), image.shape[-1], chunk, per_row, scale, kind, _components(image),
     )  # fmt: skip
+
+
+# --- Mean of squares ---------------------------------------------------------------------------------------------
+
+
+@ti.kernel
+def _squares_kernel(
+    x: Anything, terms: Floats, partials: Strips, length: int, loss: Scalar,
+    steps: int, pad: int, threads: int, n: int, columns: int, chunk: int, per_row: int, scale: float, components: ti.template(),
+):  # fmt: skip
+    for q in range(steps):
+        k = work_item(q, pad, threads, n)
+        if k >= 0:
+            begin, i, total = k % per_row * chunk, _row(x, k // per_row), 0.0
+            for column in range(begin, ti.min(begin + chunk, columns)):
+                total += _distance(x[_at(i, column)], SQUARE, components)
+            terms[k] = total
+    add_terms(terms, n, partials, length, scale, loss)
+
+
+@operator
+def _squares(x: Array, scale: float, loss: Array) -> None:
+    chunk, per_row = _chunks(x)
+    n = _rows(x) * per_row
+    _squares_kernel(x, *space(float, 1, n), loss, *split(n), n, x.shape[-1], chunk, per_row, scale, _components(x))
+
+
+@ti.kernel
+def _squares_adjoint_kernel(
+    x: Anything, x_grad: Anything, loss_grad: Scalar,
+    steps: int, pad: int, threads: int, n: int, columns: int, chunk: int, per_row: int, scale: float, components: ti.template(),
+):  # fmt: skip
+    for q in range(steps):
+        k = work_item(q, pad, threads, n)
+        if k >= 0:
+            begin, i, distance_grad = k % per_row * chunk, _row(x, k // per_row), scale * loss_grad[None]
+            for column in range(begin, ti.min(begin + chunk, columns)):
+                here = _at(i, column)
+                x_grad[here] = x_grad[here] + _distance_adjoint(x[here], SQUARE, components, distance_grad)
+
+
+@_squares.adjoint
+def _squares_adjoint(x: Array, scale: float, loss: Array) -> None:
+    if x.grad is not None:
+        chunk, per_row = _chunks(x)
+        n = _rows(x) * per_row
+        _squares_adjoint_kernel(x, x.grad, loss.grad, *split(n), n, x.shape[-1], chunk, per_row, scale, _components(x))
 
 
 # --- Silhouettes -------------------------------------------------------------------------------------------------
