@@ -10,7 +10,9 @@ import numpy as np
 import taichi as ti
 
 from . import runtime
-from .arrays import Array, Floats, Image, Scalar, checked_loss, checked_number, empty, expect, is_finite, is_finite_number, split, vec2, work_item
+from .arrays import (
+    Array, Floats, Image, Scalar, checked_loss, checked_number, empty, expect, is_finite, is_finite_number, split, vec2, vec4, work_item,
+)  # fmt: skip
 from .regularizers import edge_length, flatten, laplacian
 from .sums import Strips, add_terms, row_total, space, sum_strips
 from .tape import operator
@@ -25,34 +27,36 @@ EPS = 1e-6  # of SoftRas, so that an empty view has a quotient
 CPU_CHUNK, GPU_CHUNK = 256, 4  # elements that one thread sums at most
 
 
-def mse(image: Array, target: Array, loss: Array, weight: float = 1.0) -> None:
+def mse(image: Array, target: Array, loss: Array, weight: float = 1.0, *, mask: Array | None = None) -> None:
     """Add the mean squared difference of two arrays.
 
-        loss += weight / N sum (image - target)^2      over all N components of `image`
+        loss += weight / N sum mask (image - target)^2      over all N components that are compared
 
     Args:
         image: (B, H, W) of vec4, or any float array of 1 to 4 axes, of numbers or vectors: (B, V) of vec3, (N,), ...
-        target: the same; with two axes or more, a leading axis of 1 serves every view.
+        target: the same; with two axes or more, a leading axis of 1 serves every view. Of vec3 with an image of vec4: its colors
+            alone are compared, as with a photograph, which has no alpha.
         loss: 0-D, added to; make it with `dr.scalar()`.
         weight: a factor.
+        mask: numbers, of the target's or the image's shape: how much each element counts; all of them 1 where left out.
 
-    Differentiable in `image`; not in `target`, which is data. A pixel that is not finite makes the loss so, and gets
-    no gradient.
+    Differentiable in `image`; not in `target` and `mask`, which are data. A pixel that is not finite makes the loss so, and gets
+    no gradient; where the mask is 0 nothing is looked at.
 
     Raises:
         ValueError: types or shapes that do not match, a NumPy array, a weight that is not finite.
     """
-    _add_difference(image, target, loss, weight, SQUARE)
+    _add_difference(image, target, loss, weight, mask, SQUARE)
 
 
-def l1(image: Array, target: Array, loss: Array, weight: float = 1.0) -> None:
+def l1(image: Array, target: Array, loss: Array, weight: float = 1.0, *, mask: Array | None = None) -> None:
     """Add the mean absolute difference of two arrays; its gradient is zero where they agree.
 
-        loss += weight / N sum |image - target|        over all N components of `image`
+        loss += weight / N sum mask |image - target|        over all N components that are compared
 
     Arguments, errors, and what it is differentiable in: as of `mse`.
     """
-    _add_difference(image, target, loss, weight, ABSOLUTE)
+    _add_difference(image, target, loss, weight, mask, ABSOLUTE)
 
 
 def mean_square(array: Array, loss: Array, weight: float = 1.0) -> None:
@@ -102,9 +106,15 @@ def silhouette_iou(image: Array, target: Array, loss: Array, weight: float = 1.0
     _silhouette_iou(image, _data(target), sums, checked_number("weight", weight) / image.shape[0], checked_loss(loss))
 
 
-def _add_difference(image: Any, target: Any, loss: Any, weight: Any, kind: int) -> None:
+def _add_difference(image: Any, target: Any, loss: Any, weight: Any, mask: Any, kind: int) -> None:
     _checked(image, target)
-    _difference(image, _data(target), kind, checked_number("weight", weight) / _size(image), checked_loss(loss))
+    count = int(np.prod(image.shape, dtype=np.int64)) * _components(target)
+    if mask is not None:
+        expect("mask", mask, 1, len(image.shape), f"{tuple(image.shape)} or {(1, *image.shape[1:])} of numbers")
+        if tuple(mask.shape) not in (tuple(image.shape), (1, *image.shape[1:])):
+            raise ValueError(f"mask: expected shape {tuple(image.shape)}, or {(1, *image.shape[1:])} to serve every view, got {tuple(mask.shape)}")
+    data = (target,) if mask is None else (target, mask)
+    _difference(image, data, kind, checked_number("weight", weight) / count, checked_loss(loss))
 
 
 def _data(target: Array) -> tuple[Array]:
@@ -123,7 +133,7 @@ def _checked(
             )
     expect("image", image, elements, ndims, meaning)
     came, needed = tuple(target.shape), tuple(image.shape)
-    if target.element_shape != image.element_shape:
+    if target.element_shape != image.element_shape and not (image.element_shape == (4,) and target.element_shape == (3,) and 3 in elements):
         raise ValueError(f"target: expected elements like the image's, {_element(image)}, got {_element(target)}")
     if came == needed[1:]:
         raise ValueError(
@@ -208,61 +218,93 @@ def _distance_adjoint(d, kind: ti.template(), components: ti.template(), distanc
     return ti.select(is_finite_number(_distance(d, kind, components)), d_grad, ti.zero(d))
 
 
+@ti.func
+def _minus(x, target, only_colors: ti.template()):
+    """x - target, of RGBA the first three components."""
+    d = ti.zero(target)
+    if ti.static(only_colors):
+        d = x.xyz - target
+    else:
+        d = x - target
+    return d
+
+
+@ti.func
+def _plus(x, d, only_colors: ti.template()):
+    """x + d, of RGBA the first three components."""
+    total = x
+    if ti.static(only_colors):
+        total = x + vec4(d, 0.0)
+    else:
+        total = x + d
+    return total
+
+
 @ti.kernel
 def _difference_kernel(
-    image: Anything, target: Anything, terms: Floats, partials: Strips, length: int, loss: Scalar,
-    steps: int, pad: int, threads: int, n: int, target_rows: int, columns: int, chunk: int, per_row: int,
-    scale: float, kind: ti.template(), components: ti.template(),
+    image: Anything, target: Anything, mask: Anything, terms: Floats, partials: Strips, length: int, loss: Scalar,
+    steps: int, pad: int, threads: int, n: int, target_rows: int, mask_rows: int, columns: int, chunk: int, per_row: int,
+    scale: float, kind: ti.template(), components: ti.template(), only_colors: ti.template(), masked: ti.template(),
 ):  # fmt: skip
     for q in range(steps):
         k = work_item(q, pad, threads, n)
         if k >= 0:
             row, begin = k // per_row, k % per_row * chunk
-            i, j = _row(image, row), _row(target, row % target_rows)
+            i, j, m = _row(image, row), _row(target, row % target_rows), _row(mask, row % mask_rows)
             total = 0.0
             for column in range(begin, ti.min(begin + chunk, columns)):
-                total += _distance(image[_at(i, column)] - target[_at(j, column)], kind, components)
+                distance = _distance(_minus(image[_at(i, column)], target[_at(j, column)], only_colors), kind, components)
+                if ti.static(masked):
+                    share = mask[_at(m, column)]
+                    distance = ti.select(share == 0.0, 0.0, share * distance)
+                total += distance
             terms[k] = total
     add_terms(terms, n, partials, length, scale, loss)
 
 
 @operator
-def _difference(image: Array, data: tuple[Array], kind: int, scale: float, loss: Array) -> None:
-    (target,) = data
+def _difference(image: Array, data: tuple[Array, ...], kind: int, scale: float, loss: Array) -> None:
+    target, mask = data[0], data[-1]
     chunk, per_row = _chunks(image)
     n = _rows(image) * per_row
+    how = kind, _components(target), int(target.element_shape != image.element_shape), len(data) - 1
     _difference_kernel(
-        image, target, *space(float, 1, n), loss,
-        *split(n), n, _rows(target), image.shape[-1], chunk, per_row, scale, kind, _components(image),
+        image, target, mask, *space(float, 1, n), loss,
+        *split(n), n, _rows(target), _rows(mask), image.shape[-1], chunk, per_row, scale, *how,
     )  # fmt: skip
 
 
 @ti.kernel
 def _difference_adjoint_kernel(
-    image: Anything, target: Anything, image_grad: Anything, loss_grad: Scalar,
-    steps: int, pad: int, threads: int, n: int, target_rows: int, columns: int, chunk: int, per_row: int,
-    scale: float, kind: ti.template(), components: ti.template(),
+    image: Anything, target: Anything, mask: Anything, image_grad: Anything, loss_grad: Scalar,
+    steps: int, pad: int, threads: int, n: int, target_rows: int, mask_rows: int, columns: int, chunk: int, per_row: int,
+    scale: float, kind: ti.template(), components: ti.template(), only_colors: ti.template(), masked: ti.template(),
 ):  # fmt: skip
     for q in range(steps):
         k = work_item(q, pad, threads, n)
         if k >= 0:
             row, begin = k // per_row, k % per_row * chunk
-            i, j, distance_grad = _row(image, row), _row(target, row % target_rows), scale * loss_grad[None]
+            i, j, m = _row(image, row), _row(target, row % target_rows), _row(mask, row % mask_rows)
             for column in range(begin, ti.min(begin + chunk, columns)):
-                here = _at(i, column)
-                image_grad[here] = image_grad[here] + _distance_adjoint(image[here] - target[_at(j, column)], kind, components, distance_grad)
+                here, distance_grad = _at(i, column), scale * loss_grad[None]
+                if ti.static(masked):
+                    distance_grad *= mask[_at(m, column)]
+                if distance_grad != 0.0:
+                    d_grad = _distance_adjoint(_minus(image[here], target[_at(j, column)], only_colors), kind, components, distance_grad)
+                    image_grad[here] = _plus(image_grad[here], d_grad, only_colors)
 
 
 @_difference.adjoint
-def _difference_adjoint(image: Array, data: tuple[Array], kind: int, scale: float, loss: Array) -> None:
+def _difference_adjoint(image: Array, data: tuple[Array, ...], kind: int, scale: float, loss: Array) -> None:
     if image.grad is None:
         return
-    (target,) = data
+    target, mask = data[0], data[-1]
     chunk, per_row = _chunks(image)
     n = _rows(image) * per_row
+    how = kind, _components(target), int(target.element_shape != image.element_shape), len(data) - 1
     _difference_adjoint_kernel(
-        image, target, image.grad, loss.grad,
-        *split(n), n, _rows(target), image.shape[-1], chunk, per_row, scale, kind, _components(image),
+        image, target, mask, image.grad, loss.grad,
+        *split(n), n, _rows(target), _rows(mask), image.shape[-1], chunk, per_row, scale, *how,
     )  # fmt: skip
 
 

@@ -217,11 +217,49 @@ BAD_PAIRS = {
     "one view without batch axis": (IMAGES[:1], IMAGES[0], r"target: .*got \(3, 5\); add the batch axis"),
     "other size": (IMAGES, IMAGES[:, :, :4], r"target: expected shape \(2, 3, 5\).*got \(2, 3, 4\)"),
     "other batch": (IMAGES[:1], IMAGES, r"target: expected shape \(1, 3, 5\).*got \(2, 3, 5\)"),
-    "other elements": (IMAGES, IMAGES[..., :3], "target: expected elements like the image's, vec4, got vec3"),
+    "other elements": (IMAGES, IMAGES[..., :2], "target: expected elements like the image's, vec4, got vec2"),
+    "a target with alpha alone": (IMAGES[..., :3], IMAGES, "target: expected elements like the image's, vec3, got vec4"),
     "integers": (IMAGES.astype(int), IMAGES, "image: expected f32 elements, got i32"),
     "an integer target": (IMAGES, IMAGES.astype(int), "target: expected f32 elements, got i32"),
     "0-D": (np.float64(1), np.float64(1), "image: expected 1 to 4 axes"),
 }
+
+
+@pytest.mark.parametrize("name", ["mse", "l1"])
+def test_a_photograph_has_no_alpha(name, f32, rng):
+    x, t = pair(rng, (2, 4, 5, 4), (1, 4, 5, 3))
+    image, target = array(x), array(t)
+    value = run(lambda loss: getattr(losses, name)(image, target, loss))
+    assert value == pytest.approx(getattr(reference, name)(x[..., :3], t), rel=1e-5)
+    assert read(image.grad)[..., :3].all() and not read(image.grad)[..., 3].any()
+
+
+@pytest.mark.parametrize("name", ["mse", "l1"])
+@pytest.mark.parametrize("views", [1, 2])
+def test_a_mask_says_what_counts(name, views, f32, rng):
+    """The mean is over all elements, so that a mask takes away and raises nothing."""
+    x, t = pair(rng, (2, 4, 5, 4), (1, 4, 5, 3))
+    share = rng.uniform(0, 1, (views, 4, 5)) * (rng.uniform(size=(views, 4, 5)) < 0.6)
+    expected = (share[..., None] * (np.abs(x[..., :3] - t) if name == "l1" else (x[..., :3] - t) ** 2)).mean()
+    x[np.broadcast_to(share == 0, (2, 4, 5))] = np.nan  # nobody looks there
+    image, mask = array(x), array(share, vectors=False)
+    assert run(lambda loss: getattr(losses, name)(image, array(t), loss, mask=mask)) == pytest.approx(expected, rel=1e-5)
+    grad = read(image.grad)
+    assert np.isfinite(grad).all() and ((grad[..., :3] != 0).all(axis=-1) == np.broadcast_to(share != 0, (2, 4, 5))).all()
+
+
+@pytest.mark.parametrize("mask", [np.ones((2, 3, 4)), np.ones((3, 5)), np.ones((1, 3, 5, 3))])
+def test_bad_masks(mask, f32):
+    with pytest.raises(ValueError, match="mask: expected"):
+        losses.mse(array(IMAGES), array(IMAGES), scalar(), mask=array(mask, vectors=mask.ndim == 4))
+
+
+@pytest.mark.parametrize("name", ["mse", "l1"])
+def test_gradients_of_masked_colors(name, f64, rng):
+    x, t = pair(rng, (2, 4, 5, 4), (1, 4, 5, 3))
+    image, target, mask = array(x), array(t), array(rng.uniform(0, 1, (1, 4, 5)), vectors=False)
+    (check,) = gradcheck(lambda loss: getattr(losses, name)(image, target, loss, mask=mask), [image])
+    assert check.error < 1e-6 and np.abs(check.by_tape).min() > 0
 
 
 @pytest.mark.parametrize(("image", "target", "message"), BAD_PAIRS.values(), ids=BAD_PAIRS.keys())
