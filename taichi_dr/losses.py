@@ -10,9 +10,7 @@ import numpy as np
 import taichi as ti
 
 from . import runtime
-from .arrays import (
-    Array, Floats, Image, Scalar, checked_loss, checked_number, empty, expect, is_finite, is_finite_number, split, vec2, vec4, work_item,
-)  # fmt: skip
+from .arrays import Array, Floats, Image, Scalar, checked_loss, checked_number, empty, expect, is_finite, is_finite_number, split, vec2, work_item
 from .regularizers import edge_length, flatten, laplacian
 from .sums import Strips, add_terms, row_total, space, sum_strips
 from .tape import operator
@@ -34,8 +32,8 @@ def mse(image: Array, target: Array, loss: Array, weight: float = 1.0, *, mask: 
 
     Args:
         image: (B, H, W) of vec4, or any float array of 1 to 4 axes, of numbers or vectors: (B, V) of vec3, (N,), ...
-        target: the same; with two axes or more, a leading axis of 1 serves every view. Of vec3 with an image of vec4: its colors
-            alone are compared, as with a photograph, which has no alpha.
+        target: the same; with two axes or more, a leading axis of 1 serves every view. Where its vectors lack the last component of
+            the image's, that is not compared: a photograph has no alpha, a place on it no depth.
         loss: 0-D, added to; make it with `dr.scalar()`.
         weight: a factor.
         mask: numbers, of the target's or the image's shape: how much each element counts; all of them 1 where left out.
@@ -133,7 +131,8 @@ def _checked(
             )
     expect("image", image, elements, ndims, meaning)
     came, needed = tuple(target.shape), tuple(image.shape)
-    if target.element_shape != image.element_shape and not (image.element_shape == (4,) and target.element_shape == (3,) and 3 in elements):
+    lacks_one = len(elements) > 1 and target.element_shape in ((2,), (3,)) and image.element_shape == (target.element_shape[0] + 1,)
+    if target.element_shape != image.element_shape and not lacks_one:
         raise ValueError(f"target: expected elements like the image's, {_element(image)}, got {_element(target)}")
     if came == needed[1:]:
         raise ValueError(
@@ -219,22 +218,24 @@ def _distance_adjoint(d, kind: ti.template(), components: ti.template(), distanc
 
 
 @ti.func
-def _minus(x, target, only_colors: ti.template()):
-    """x - target, of RGBA the first three components."""
+def _minus(x, target, lacks_one: ti.template()):
+    """x - target, where the target lacks the last component of x without that."""
     d = ti.zero(target)
-    if ti.static(only_colors):
-        d = x.xyz - target
+    if ti.static(lacks_one):
+        for c in ti.static(range(target.n)):
+            d[c] = x[c] - target[c]
     else:
         d = x - target
     return d
 
 
 @ti.func
-def _plus(x, d, only_colors: ti.template()):
-    """x + d, of RGBA the first three components."""
+def _plus(x, d, lacks_one: ti.template()):
+    """x + d, likewise."""
     total = x
-    if ti.static(only_colors):
-        total = x + vec4(d, 0.0)
+    if ti.static(lacks_one):
+        for c in ti.static(range(d.n)):
+            total[c] += d[c]
     else:
         total = x + d
     return total
@@ -244,7 +245,7 @@ def _plus(x, d, only_colors: ti.template()):
 def _difference_kernel(
     image: Anything, target: Anything, mask: Anything, terms: Floats, partials: Strips, length: int, loss: Scalar,
     steps: int, pad: int, threads: int, n: int, target_rows: int, mask_rows: int, columns: int, chunk: int, per_row: int,
-    scale: float, kind: ti.template(), components: ti.template(), only_colors: ti.template(), masked: ti.template(),
+    scale: float, kind: ti.template(), components: ti.template(), lacks_one: ti.template(), masked: ti.template(),
 ):  # fmt: skip
     for q in range(steps):
         k = work_item(q, pad, threads, n)
@@ -253,7 +254,7 @@ def _difference_kernel(
             i, j, m = _row(image, row), _row(target, row % target_rows), _row(mask, row % mask_rows)
             total = 0.0
             for column in range(begin, ti.min(begin + chunk, columns)):
-                distance = _distance(_minus(image[_at(i, column)], target[_at(j, column)], only_colors), kind, components)
+                distance = _distance(_minus(image[_at(i, column)], target[_at(j, column)], lacks_one), kind, components)
                 if ti.static(masked):
                     share = mask[_at(m, column)]
                     distance = ti.select(share == 0.0, 0.0, share * distance)
@@ -278,7 +279,7 @@ def _difference(image: Array, data: tuple[Array, ...], kind: int, scale: float, 
 def _difference_adjoint_kernel(
     image: Anything, target: Anything, mask: Anything, image_grad: Anything, loss_grad: Scalar,
     steps: int, pad: int, threads: int, n: int, target_rows: int, mask_rows: int, columns: int, chunk: int, per_row: int,
-    scale: float, kind: ti.template(), components: ti.template(), only_colors: ti.template(), masked: ti.template(),
+    scale: float, kind: ti.template(), components: ti.template(), lacks_one: ti.template(), masked: ti.template(),
 ):  # fmt: skip
     for q in range(steps):
         k = work_item(q, pad, threads, n)
@@ -290,8 +291,8 @@ def _difference_adjoint_kernel(
                 if ti.static(masked):
                     distance_grad *= mask[_at(m, column)]
                 if distance_grad != 0.0:
-                    d_grad = _distance_adjoint(_minus(image[here], target[_at(j, column)], only_colors), kind, components, distance_grad)
-                    image_grad[here] = _plus(image_grad[here], d_grad, only_colors)
+                    d_grad = _distance_adjoint(_minus(image[here], target[_at(j, column)], lacks_one), kind, components, distance_grad)
+                    image_grad[here] = _plus(image_grad[here], d_grad, lacks_one)
 
 
 @_difference.adjoint
