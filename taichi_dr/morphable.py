@@ -51,14 +51,14 @@ class Modes:
     """
 
     def __init__(self, name: str, basis: np.ndarray, stddev: np.ndarray) -> None:
-        self.name = name
         self.rows, self.count = basis.shape
         self.strips = -(-self.rows // STRIP)
         if self.strips * STRIP * self.count >= INDEX_LIMIT:
             raise ValueError(f"{name} basis: expected less than 2^31 numbers, got shape {basis.shape}; keep fewer modes")
-        # Taichi arrays with one axis and no gradient, which would be as large again.
-        self.stddev = allocate(ti.lang.impl.get_runtime().default_fp, (self.count,), False)
-        self.stored = allocate(ti.lang.impl.get_runtime().default_fp, (self.strips * self.count * STRIP,), False)
+        # Without gradients, which would be as large again.
+        precision = ti.lang.impl.get_runtime().default_fp
+        self.stddev = allocate(precision, (self.count,), False)
+        self.stored = allocate(precision, (self.strips * self.count * STRIP,), False)
         write(self.stddev, stddev)
         padded = np.zeros((self.strips * STRIP, self.count), np.float32)
         padded[: self.rows] = basis
@@ -125,6 +125,7 @@ class MorphableModel:
         self.expression = None if data.expression is None else Modes("expression", *data.expression)
         self.color_mean: Array | None = None if data.color_mean is None else array(data.color_mean.reshape(1, -1, 3))
         self.color = None if data.color is None else Modes("color", *data.color)
+        self._mesh = Mesh(self.mean, self.faces, self.color_mean)
 
     @staticmethod
     def load(
@@ -144,7 +145,7 @@ class MorphableModel:
         return MorphableModel._of(files.read(path, shape_modes, expression_modes, color_modes))
 
     @staticmethod
-    def synthetic(vertices: int = 4000, shape_modes: int = 20, expression_modes: int = 10, color_modes: int = 10) -> "MorphableModel":
+    def synthetic(vertices: int = 5000, shape_modes: int = 20, expression_modes: int = 10, color_modes: int = 10) -> "MorphableModel":
         """A head by formula, about 2 units high, y up, its face toward +z: to try things on, and for tests.
 
         The first modes are those that a face has (width, jaw, nose, ...; open mouth, smile, brows, ...; skin, lips, brows, ...), the others
@@ -236,11 +237,17 @@ class MorphableModel:
     def mesh(self, shape: Array | None = None, expression: Array | None = None, color: Array | None = None) -> Mesh:
         """A mesh of `vertices(shape, expression)` and `colors(color)`; grey where the model has no colors.
 
-        It shares these arrays and `model.faces`, so that what a renderer says of the mesh reaches the coefficients. Make it anew in
-        every tape; topology is found once, since the faces stay the same array.
+        It shares these arrays and `model.faces`, so that gradients of the mesh reach the coefficients. Make it anew in every tape;
+        topology is found once, since the faces stay the same array.
+
+        Raises:
+            ValueError: as of `vertices` and `colors`.
         """
-        colors = self.colors(color) if self.color_mean is not None or color is not None else None
-        return Mesh(self.vertices(shape, expression), self.faces, colors)
+        mesh = self._mesh.with_vertices(self.vertices(shape, expression))
+        if color is not None or self.color_mean is not None:
+            mesh.colors = self.colors(color)
+            batch_size(vertices=mesh.vertices.shape[0], colors=mesh.colors.shape[0])
+        return mesh
 
     @staticmethod
     def _moved(name: str, modes: Modes | None, coefficients: Array | None, start: Array) -> Array:
@@ -288,20 +295,19 @@ def _blend_cpu_kernel(
     for q in range(steps):
         s = work_item(q, pad, threads, strips)
         if s >= 0:
-            for b in range(out.shape[0]):
-                view = b % scaled.shape[0]
+            for view in range(scaled.shape[0]):
                 for group in range(STRIP // LANES):
                     sums = ti.Vector([0.0] * LANES)
                     for k in range(modes):
                         factor, at = scaled[view, k], ((s * modes + k) * (STRIP // LANES) + group) * LANES
                         for lane in ti.static(range(LANES)):
                             sums[lane] += factor * basis[at + lane]
-                    to = ((b * strips + s) * (STRIP // LANES) + group) * LANES
+                    to = ((view * strips + s) * (STRIP // LANES) + group) * LANES
                     for lane in ti.static(range(LANES)):
                         moves[to + lane] = sums[lane]
     for n in range(out.shape[0] * out.shape[1]):
         b, v = n // out.shape[1], n % out.shape[1]
-        at = b * strips * STRIP + 3 * v
+        at = b % scaled.shape[0] * strips * STRIP + 3 * v
         out[b, v] = start[b % start.shape[0], v] + vec3(moves[at], moves[at + 1], moves[at + 2])
 
 
@@ -325,7 +331,7 @@ def _blend(start: Array, coefficients: Array, modes: Modes, out: Array) -> None:
     scaled = empty(float, (coefficients.shape[0] if len(coefficients.shape) == 2 else 1, modes.count))
     _scale_kernel(coefficients, modes.stddev, scaled)
     if runtime.device().arch == "cpu":
-        moves = empty(float, out.shape[0] * modes.strips * STRIP)
+        moves = empty(float, scaled.shape[0] * modes.strips * STRIP)
         _blend_cpu_kernel(start, modes.stored, scaled, moves, out, modes.count, *split(modes.strips), modes.strips)
     else:
         views = min(out.shape[0], GPU_VIEWS)
