@@ -20,7 +20,7 @@ SEED = 7
 
 
 def head(vertices: int, shape_modes: int, expression_modes: int, color_modes: int) -> MorphableData:
-    """About so many vertices, and modes of standard deviation 1 each whose columns have length 1.
+    """About so many vertices, and modes whose columns have length 1.
 
     Raises:
         ValueError: fewer than 200 vertices, or less than one mode.
@@ -130,9 +130,16 @@ def _mouth(d: np.ndarray) -> np.ndarray:
     return (1 - _step(0.8, 1.2, above / np.maximum(top, 1e-3))) * (1 - _step(0.8, 1.2, -above / np.maximum(bottom, 1e-3))) * (x < 0.33) * _front(d)
 
 
-def _eye(d: np.ndarray, grown: float = 1.0) -> np.ndarray:
-    """Almonds, and what is around them where grown."""
-    return _spot(d, EYE, 0.175 * grown, 0.088 * grown)
+def _eye(d: np.ndarray) -> np.ndarray:
+    return _spot(d, EYE, 0.175, 0.088)
+
+
+def _iris(d: np.ndarray) -> np.ndarray:
+    return _spot(d, EYE, 0.082, 0.082)
+
+
+def _pupil(d: np.ndarray) -> np.ndarray:
+    return _spot(d, EYE, 0.038, 0.038)
 
 
 def _brows(d: np.ndarray) -> np.ndarray:
@@ -157,8 +164,8 @@ def _colors(d: np.ndarray) -> np.ndarray:
     paint(0.7 * SKIN, 0.5 * _pair(d, (EYE[0], EYE[1] + 0.06), 0.17, 0.08))
     paint(LASHES, 0.8 * _spot(d, (EYE[0], EYE[1] + 0.02), 0.195, 0.095))
     paint(SCLERA, _eye(d))
-    paint(IRIS, _spot(d, EYE, 0.082, 0.082))
-    paint(PUPIL, _spot(d, EYE, 0.038, 0.038))
+    paint(IRIS, _iris(d))
+    paint(PUPIL, _pupil(d))
     paint(LIPS, _mouth(d))
     paint(0.4 * LIPS, 0.8 * _mouth_line(d))
     paint(BROWS, 0.95 * _brows(d))
@@ -216,7 +223,7 @@ def _expression_features(d: np.ndarray) -> list[np.ndarray]:
 
 def _color_features(d: np.ndarray) -> list[np.ndarray]:
     """Light and dark skin, its tint, lips, brows, hair (light, red), eyes, blush, beard."""
-    hair, mouth, brows, iris = _hair(d), _mouth(d), _brows(d), _spot(d, EYE, 0.082, 0.082) - _spot(d, EYE, 0.038, 0.038)
+    hair, mouth, brows, iris = _hair(d), _mouth(d), _brows(d), _iris(d) - _pupil(d)
     skin = (1 - hair) * (1 - mouth) * (1 - brows) * (1 - _eye(d))
     return [
         _along(0.13 * skin, -0.9, -1.0, -1.0) - _along(0.05 * mouth, 1, 1, 1),

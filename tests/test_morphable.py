@@ -6,9 +6,9 @@ from contract import assert_gradients, gradients
 
 import taichi_dr as dr
 from taichi_dr import losses
-from taichi_dr.morphable import CHUNK, STRIP_VERTICES
+from taichi_dr.morphable import CHUNK, STRIP
 
-SIZES = [1 + 2, STRIP_VERTICES, STRIP_VERTICES + 1, CHUNK * STRIP_VERTICES, 2 * CHUNK * STRIP_VERTICES + 5]
+SIZES = [3, STRIP, STRIP + 1, CHUNK * STRIP, CHUNK * STRIP + 5]  # vertices: less than a strip, whole strips and not, whole chunks and not
 # Views of the mean, of shape and of expression; 0 for coefficients without that axis.
 BATCHES = {"single": (1, 0, 0), "batched": (1, 3, 3), "more than a thread takes": (1, 6, 6), "one face": (1, 1, 5), "one expression": (1, 5, 0)}
 BATCHES |= {"several means": (4, 1, 0), "all of one view": (1, 1, 1)}
@@ -129,6 +129,19 @@ def test_nan_stays_in_its_view(f32, rng):
     came = dr.read(model.vertices(shape))
     assert np.isnan(came[1]).all()
     np.testing.assert_array_equal(came[[0, 2]], clean[[0, 2]])
+
+
+def test_nan_stays_in_its_step(f32, rng):
+    """Arrays are used again: rows that fill the last strip up must not keep what was in them."""
+    model, _, shape, _ = make(rng, count=STRIP + 1)
+    weights = rng.standard_normal((1, STRIP + 1, 3))
+    run = lambda weights: gradients(lambda: model.vertices(shape), (shape, model.mean), weights)  # noqa: E731
+    first = run(weights)
+    dr.write(shape, np.full(5, np.nan))
+    assert np.isnan(run(np.full_like(weights, np.nan))[0]).all()
+    dr.write(shape, np.ones(5))
+    for before, after in zip(first, run(weights), strict=True):
+        np.testing.assert_array_equal(after, before)
 
 
 def test_coefficients_without_a_gradient(f32, rng):
