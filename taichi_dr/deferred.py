@@ -6,10 +6,12 @@ from .arrays import Array
 from .mesh import Mesh
 from .raster.antialias import antialias as blend_edges
 from .raster.fragments import Fragments
+from .raster.microedge import microedges
 from .raster.visible import Visible, rasterize
 from .render import SoftRenderer, Surface, View
 
-EDGES = ("antialias", None)
+EDGES = ("antialias", "microedge", None)
+EDGE_OPERATORS = {"antialias": blend_edges, "microedge": microedges}
 
 
 class DeferredRenderer(SoftRenderer):
@@ -21,8 +23,9 @@ class DeferredRenderer(SoftRenderer):
 
     Args:
         antialias: n renders n x n samples per pixel and averages.
-        edges: "antialias" blends silhouettes over the samples that they pass between, in "image", "alpha" and "object_mask";
-            None leaves them to be choices, without gradients.
+        edges: how "image", "alpha" and "object_mask" move with silhouettes. "antialias" blends them over the samples that they
+            pass between. "microedge" leaves the picture as it is and gives it gradients only, also in depth, where surfaces pass
+            through each other. None leaves edges to be choices, without gradients.
         shading: "phong" or "flat"; normals of the vertices are interpolated and lit at every sample, "gouraud" is as "phong".
         lambert: "physical" scatters light as redner and physics do, I max(0, n . l) color / pi; "softras" without the 1 / pi.
         wrap, mipmaps, two_sided, near, far, background, cull: as of `SoftRenderer`.
@@ -30,7 +33,7 @@ class DeferredRenderer(SoftRenderer):
     Raises:
         ValueError: unknown `edges`; as `SoftRenderer`. At a call: a mesh with texels, which are for the soft rasterizer.
 
-    Source: Laine et al., ACM Transactions on Graphics, 2020; Li, redner's deferred rendering.
+    Source: Laine et al., ACM Transactions on Graphics, 2020; Li, redner's deferred rendering; Pidhorskyi et al., ECCV 2024.
     """
 
     def __init__(
@@ -76,7 +79,8 @@ class DeferredRenderer(SoftRenderer):
     def _finished(self, picture: Array, surface: Surface) -> Array:
         assert isinstance(surface, _VisibleSurface)
         if self.edges is not None:
-            picture = blend_edges(picture, surface.view.screen, surface.view.faces, surface.visible, orthographic=surface.camera.orthographic)
+            move = EDGE_OPERATORS[self.edges]
+            picture = move(picture, surface.view.screen, surface.view.faces, surface.visible, orthographic=surface.camera.orthographic)
         return self._averaged(picture)
 
 
