@@ -207,17 +207,18 @@ def _part(
     """What the surface at p does before that of another face at p1; and their `_lead`, where they cross or both end."""
     part, lead, change = STAYS, 0.0, vec2(0.0)
     end, s = _walk(screen, faces, others, tips, b, f, p, p1)
-    other_end, other_s = _walk(screen, faces, others, tips, b, other, p1, p)
-    if end < 0 and other_end >= 0:
-        part = ENDS
-    elif end < 0 and other_end < 0 and s + other_s > 1.0 + TOUCHING:
-        lead, change = _lead(screen, faces, b, f, other, p, orthographic)
-        if lead + 0.5 * (s + 1.0 - other_s) * change.dot(p1 - p) > 0.0:  # in the middle of where both are
+    if end != other:
+        other_end, other_s = _walk(screen, faces, others, tips, b, other, p1, p)
+        if end < 0 and other_end >= 0:
             part = ENDS
-    elif end >= 0 and other_end >= 0 and end != other and other_end != f and not _have_corner_in_common(faces[f], faces[other]):
-        lead, change = _lead(screen, faces, b, f, other, p, orthographic)
-        if change.dot(p1 - p) < 0.0:
-            part = CROSSES
+        elif end < 0 and s + other_s > 1.0 + TOUCHING:
+            lead, change = _lead(screen, faces, b, f, other, p, orthographic)
+            if lead + 0.5 * (s + 1.0 - other_s) * change.dot(p1 - p) > 0.0:  # in the middle of where both are
+                part = ENDS
+        elif end >= 0 and other_end >= 0 and other_end != f and not _have_corner_in_common(faces[f], faces[other]):
+            lead, change = _lead(screen, faces, b, f, other, p, orthographic)
+            if change.dot(p1 - p) < 0.0:
+                part = CROSSES
     return part, lead, change
 
 
