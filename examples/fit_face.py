@@ -35,11 +35,12 @@ GAMMA = 2.2
 YAWS, PITCHES, ROLLS = (-40, -20, 0, 20, 40), (-10, 10), (-10, 10)  # degrees, of the poses to begin with
 Stage = namedtuple("Stage", "faces shrink antialias share rate turn shift")
 STAGES = (  # faces that enter, picture's and supersampled size, share of the steps, rates of coefficients and of pose (radians, distances)
-    Stage(faces=20, shrink=4, antialias=1, share=0.16, rate=0.1, turn=0.03, shift=0.006),
-    Stage(faces=4, shrink=2, antialias=1, share=0.2, rate=0.1, turn=0.02, shift=0.006),
-    Stage(faces=1, shrink=1, antialias=2, share=0.64, rate=0.05, turn=0.01, shift=0.006),
+    Stage(faces=20, shrink=4, antialias=1, share=0.16, rate=0.1, turn=0.03, shift=0.003),
+    Stage(faces=4, shrink=2, antialias=1, share=0.2, rate=0.1, turn=0.02, shift=0.003),
+    Stage(faces=1, shrink=1, antialias=2, share=0.64, rate=0.05, turn=0.01, shift=0.003),
 )
-Settings = namedtuple("Settings", "eye at fov shape_weight color_weight landmarks landmark_weight")
+Settings = namedtuple("Settings", "eye at fov shape_weight color_weight landmarks landmark_weight doubt")
+DOUBT = 0.01  # how much of the priors is left in the end where the picture is of the model itself, without noise
 Picture = namedtuple("Picture", "colors mask")  # (H, W, 3) of light, (H, W) or None
 
 
@@ -104,7 +105,8 @@ def view(settings, size, eye=None):
 
 def renderer(settings, antialias):
     reach = np.linalg.norm(np.subtract(settings.eye, settings.at))
-    return dr.DeferredRenderer(antialias=antialias, lambert="physical", near=0.01 * reach, far=10 * reach).quiet()
+    options = {"edges": "microedge", "lambert": "physical"}  # micro-edges also move the eyes, which meet the lids from behind
+    return dr.DeferredRenderer(antialias=antialias, near=0.01 * reach, far=10 * reach, **options).quiet()
 
 
 def start_poses():
@@ -191,6 +193,8 @@ def fit(model, picture, settings, steps, watch):
     """From many poses in a small picture to one face in the whole; `watch` is told of every step."""
     faces, stages = Faces.at_rest(model, start_poses()), STAGES
     for k, stage in enumerate(stages):
+        if k == len(stages) - 1:
+            settings = settings._replace(shape_weight=settings.doubt * settings.shape_weight, color_weight=settings.doubt * settings.color_weight)
         off = refine(faces, picture, stage, settings, max(1, round(stage.share * steps)), watch)
         best = np.argsort(off)[: stages[k + 1].faces if k + 1 < len(stages) else 1]
         faces = Faces(model, faces.values(best))
@@ -258,13 +262,11 @@ def read_landmarks(path, vertices):
 
 
 def hidden_face(model, settings, size, seed):
-    """Coefficients, a pose and lights by chance, and their picture."""
+    """Coefficients, turn and light by chance, and their picture."""
     random = np.random.default_rng(seed)
-    faces = Faces.at_rest(model, np.radians(random.uniform((-8, -25, -8), (8, 25, 8)))[None])
-    for x in faces.coefficients:
-        dr.write(x, random.normal(0, 1, x.shape).clip(-2, 2))
-    reach = np.linalg.norm(np.subtract(settings.eye, settings.at))
-    dr.write(faces.pose.translation, 0.02 * reach * random.uniform(-1, 1, (1, 3)))
+    faces = Faces.at_rest(model, np.radians(random.uniform((-8, -20, -8), (8, 20, 8)))[None])
+    for x, deviation in (*((x, 1.0) for x in faces.form), *([] if faces.color is None else [(faces.color, 0.5)])):
+        dr.write(x, deviation * random.normal(0, 1, x.shape).clip(-2, 2))
     dr.write(faces.sun.direction, [[random.choice((-0.6, 0.6)), 0.4, 1.0]])
     dr.write(faces.sun.intensity, [[1.8, 1.6, 1.4]])
     image = renderer(settings, 2)(faces.mesh(), view(settings, size), faces.lights)
@@ -285,7 +287,7 @@ class Diary:
         (self.line,) = self.curve.semilogy([], [])
         self.curve.set(xlabel="step", xlim=(0, steps), title="mean squared error")
         nothing = np.zeros_like(picture.colors)
-        self.panels = [a.imshow(nothing, vmin=0, vmax=1) for a in axes]
+        self.panels = [axes[0].imshow(nothing[..., 0], vmin=0, vmax=0.03, cmap="magma"), axes[1].imshow(nothing)]
         for a, title in zip(axes, ("squared difference", "render"), strict=True):
             a.set(title=title, xticks=[], yticks=[])
 
@@ -310,7 +312,7 @@ class Diary:
         count, image = self.shown[k]
         self.line.set_data(range(count), self.losses[:count])
         self.curve.set_ylim(0.8 * min(self.losses[:count]), 1.2 * max(self.losses[:count]))
-        self.panels[0].set_data(np.sqrt(((image - self.picture.colors) ** 2).mean(axis=-1, keepdims=True)).repeat(3, axis=-1).clip(0, 1))
+        self.panels[0].set_data(((image - self.picture.colors) ** 2).mean(axis=-1))
         self.panels[1].set_data(image.clip(0, 1) ** (1 / GAMMA))
         return [self.line, *self.panels]
 
@@ -361,9 +363,9 @@ def main(
     middle, height = (mean.min(axis=0) + mean.max(axis=0)) / 2, np.ptp(mean[:, 1])
     dr.write(model.mean, mean[None] - middle)  # heads turn around their middle
     at = np.subtract(middle if at is None else at, middle)
-    eye = at + (0, 0, 1.4 * height) if eye is None else np.subtract(eye, middle)
+    eye = at + (0, 0, 1.7 * height) if eye is None else np.subtract(eye, middle)
     rows = read_landmarks(landmarks, len(mean)) if landmarks else None
-    settings = Settings(tuple(eye), tuple(at), fov, shape_weight, color_weight, rows, landmark_weight)
+    settings = Settings(tuple(eye), tuple(at), fov, shape_weight, color_weight, rows, landmark_weight, 1.0 if target else DOUBT)
     true, picture = (None, read_target(target, mask, size)) if target else hidden_face(model, settings, size, seed)
 
     diary = Diary(folder, picture, steps)
@@ -392,9 +394,11 @@ def main(
     result = {"mse": mse, "seconds": seconds}
     text = f"mse {mse:.6f}, {1e3 * seconds:.0f} ms per step"
     if true is not None:
-        found, wanted = (dr.read(x.mesh().vertices)[0] for x in (faces, true))
-        result["distance"] = float(np.linalg.norm(found - wanted, axis=1).mean() / height)
-        text += f"; vertices {100 * result['distance']:.2f}% of the height off on average"
+        found, wanted = (dr.read(model.vertices(x.shape, x.expression))[0] for x in (faces, true))
+        result["distance"] = float(np.linalg.norm(found - wanted, axis=1).mean())
+        result["degrees"] = float(np.degrees(np.linalg.norm(dr.so3_log(np.linalg.inv(faces.pose.matrix()) @ true.pose.matrix())[..., :3, :3])))
+        text += f"; vertices {result['distance']:.3g} off on average ({100 * result['distance'] / height:.2f}% of the height)"
+        text += f", turned {result['degrees']:.1f} degrees off"
     if stopped:
         text = f"stopped after {len(diary.losses)} steps; what is found so far is kept: {text}"
     print(f"{text}; {time.perf_counter() - started:.0f} s; see {folder}/fit.html, fit.gif, fit_face.png, turned.png, face.ply and state.npz")
