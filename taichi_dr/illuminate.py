@@ -2,9 +2,10 @@
 
     lit = color * diffuse * E + specular * S
 
-where each light counts for as much of it as is visible, if that is given. A thread takes strips of points. On CPUs it copies them in groups to local arrays, so that LLVM computes several at once; a
-group is seen by one view, so that the table's columns are the same for all of it. On GPUs a group is one point. Gradients of
-the table are summed in a fixed order, a strip of points after the other.
+where each light counts for as much of it as is visible, if that is given. A thread takes strips of points. On CPUs it copies
+them in groups to local arrays, so that LLVM computes several at once; a group is seen by one view, so that the table's columns
+are the same for all of it. On GPUs a group is one point. Gradients of the table are summed in a fixed order, a strip of points
+after the other.
 """
 
 import taichi as ti
@@ -95,7 +96,9 @@ def _load(
 
 
 @ti.func
-def _load_visibility(shadowed: ti.template(), visibility: ti.template(), light: int, start: int, count: int, group: ti.template(), lanes: ti.template()):
+def _load_visibility(
+    shadowed: ti.template(), visibility: ti.template(), light: int, start: int, count: int, group: ti.template(), lanes: ti.template()
+):
     if ti.static(shadowed):
         for t in range(count):
             lanes[SHOWN * group + t] = visibility[light, start + t]
@@ -352,8 +355,8 @@ def _illuminate_adjoint_kernel(
                         for turn in ti.static(range(3)):
                             number, before = (directional, points, spots)[turn], (0, directional, directional + points)[turn]
                             first = _add_lights_adjoint(
-                                ti.static(SOURCES[turn]), kinds, model, table, row, first, number, shininess, shadowed, visibility, visibility_grad, before, start, count,
-                                group, lanes, surface_grad, partials, strip,
+                                ti.static(SOURCES[turn]), kinds, model, table, row, first, number, shininess,
+                                shadowed, visibility, visibility_grad, before, start, count, group, lanes, surface_grad, partials, strip,
                             )  # fmt: skip
                         _finish_adjoint(paint, model, surface, group, lanes, surface_grad)
                         for t in range(count):

@@ -14,17 +14,18 @@ from typing import NamedTuple
 import numpy as np
 import taichi as ti
 
-from .arrays import Array, Points, Vectors, add_item, batch_size, empty, grad_of, is_finite, item, read, vec3, write
+from .arrays import Array, Vectors, add_item, batch_size, empty, grad_of, is_finite, item, read, vec3, write
 from .camera import Camera
 from .lights import DIRECTIONAL, DirectionalLight, PointLight, SpotLight
+from .raster.visible import FARTHEST, GRID
 from .tape import operator
 from .vectors import unit, unit_adjoint
 
 DISTANCE = 2.0  # of the camera of a directional light from the middle of the sphere, in radii
 STEPS = 8  # that radii and angles are rounded up to, per factor of two
-GRID = 32  # steps of a radius that the middle is rounded to
+ROUNDED = 32  # steps of a radius that the middle is rounded to
 WIDEST = 1.2  # tangent of half the angle of a picture, beyond which a cube is sharper
-NEAREST = 1e-3  # radii from a light with a place, up to which nothing casts a shadow
+NARROWEST = 0.25  # tangent, likewise: a narrower picture would begin farther from the light
 
 # The sides of the cube, and what is up in their pictures.
 SIDES = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], np.float64)
@@ -43,7 +44,7 @@ class LightCamera(NamedTuple):
 
     camera: Camera
     sides: int
-    near: float
+    near: float  # what is nearer to the light, about a sixtieth of the distance to the farthest vertex, casts no shadow
     far: float
     middle: float  # depths are (z - middle) / radius in the moments
     radius: float
@@ -58,7 +59,7 @@ def bounding_sphere(vertices: Array) -> Sphere:
         return Sphere(np.zeros(3), 1.0)
     center = 0.5 * (points.min(axis=0) + points.max(axis=0))
     radius = _rounded_up(max(float(np.linalg.norm(points - center, axis=1).max()), 1e-12 * float(np.abs(center).max()), 1e-12))
-    return Sphere(np.round(center / radius * GRID) * radius / GRID, radius * (1 + math.sqrt(3) / 2 / GRID))
+    return Sphere(np.round(center / radius * ROUNDED) * radius / ROUNDED, radius * (1 + math.sqrt(3) / 2 / ROUNDED))
 
 
 def _rounded_up(x: float) -> float:
@@ -100,7 +101,8 @@ def light_camera(light: DirectionalLight | PointLight | SpotLight, sphere: Spher
     _stand(source, aims, follows, eye, at)
     camera = _camera(eye, at, ups, tangent * wider, resolution, False)
     far = float(np.linalg.norm(given - sphere.center, axis=1).max()) + 1.01 * sphere.radius
-    return LightCamera(camera, len(offsets) // rows, NEAREST * sphere.radius, far, 0.0, sphere.radius, (0.0, 2 * tangent * wider / resolution))
+    near = 0.55 * far * resolution / tangent * GRID / FARTHEST  # corners that are cut there are still in reach of `rasterize`
+    return LightCamera(camera, len(offsets) // rows, near, far, 0.0, sphere.radius, (0.0, 2 * tangent * wider / resolution))
 
 
 def _aims(light: PointLight | SpotLight, positions: np.ndarray, sphere: Sphere, rows: int) -> tuple[bool, np.ndarray, np.ndarray, float]:
@@ -116,7 +118,7 @@ def _aims(light: PointLight | SpotLight, positions: np.ndarray, sphere: Sphere, 
             axes = np.broadcast_to(read(light.direction).astype(np.float64), (rows, 3))
             axes = np.where(np.isfinite(axes).all(axis=1, keepdims=True), axes, 0.0)
             axes = axes / np.maximum(np.linalg.norm(axes, axis=1, keepdims=True), 1e-30) * sphere.radius
-            return True, axes, _ups(axes), _rounded_up(cone)
+            return True, axes, _ups(axes), _rounded_up(max(cone, NARROWEST))
     if tangent < math.inf:
         return False, np.broadcast_to(sphere.center, (rows, 3)), _ups(toward), tangent
     return True, sphere.radius * np.repeat(SIDES, rows, axis=0), np.repeat(SIDE_UPS, rows, axis=0), 1.0

@@ -80,7 +80,8 @@ def shade_points(
     expect("albedo", albedo, 3, 2, "(B, N) of vec3")
     if not lights:
         return albedo
-    lit = _lit(lights, albedo.shape[1], PAINTED, albedo, normals, positions, material, frame, views, two_sided, lambert=lambert, visibility=visibility)
+    points = albedo, normals, positions
+    lit = _lit(lights, albedo.shape[1], PAINTED, *points, material, frame, views, two_sided, lambert=lambert, visibility=visibility)
     assert lit is not None
     return lit
 
@@ -149,7 +150,7 @@ def _lit(
     if visibility is not None:
         expect("visibility", visibility, 1, 2, "(L, N) of numbers")
         if tuple(visibility.shape) != (sum(counts), count):
-            raise ValueError(f"visibility: expected a row for each light that comes from somewhere, {(sum(counts), count)}, got {tuple(visibility.shape)}")
+            raise ValueError(f"visibility: expected a row per light with a place or direction, {(sum(counts), count)}, got {tuple(visibility.shape)}")
     kinds = tuple(sorted({light.kind for light in lights} - {AMBIENT}))
     given = (albedo if paint == PAINTED else lit, normals if turned else lit, positions if placed else lit)  # lit stands for what is not asked for
     illuminate(kinds, counts, paint, model if any(counts) else NO_HIGHLIGHT, two_sided and turned, *given, table, views, visibility, lit)
