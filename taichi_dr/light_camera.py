@@ -100,7 +100,7 @@ def light_camera(light: DirectionalLight | PointLight | SpotLight, sphere: Spher
     write(aims, offsets)
     _stand(source, aims, follows, eye, at)
     camera = _camera(eye, at, ups, tangent * wider, resolution, False)
-    far = float(np.linalg.norm(given - sphere.center, axis=1).max()) + 1.01 * sphere.radius
+    far = _rounded_up(float(np.linalg.norm(given - sphere.center, axis=1).max()) + 1.01 * sphere.radius)
     near = 0.55 * far * resolution / tangent * GRID / FARTHEST  # corners that are cut there are still in reach of `rasterize`
     return LightCamera(camera, len(offsets) // rows, near, far, 0.0, sphere.radius, (0.0, 2 * tangent * wider / resolution))
 
