@@ -2,7 +2,7 @@
 
     directional   one parallel picture of the sphere that bounds the mesh, from eye = center + 2 radius l
     point, spot   from the light: one picture of the sphere where the light is well outside of it, or of the cone of a spot light
-                  where that is smaller; otherwise six, of the sides of a cube around the light
+                  where that is smaller; otherwise six, of the sides of a cube around the light, of half as many texels on a side
 
 The sphere, the angles and what is up in the pictures are choices without gradients, in steps, so that small motions leave them as
 they are: they decide how large a texel is, and not where a shadow falls.
@@ -24,7 +24,7 @@ from .vectors import unit, unit_adjoint
 DISTANCE = 2.0  # of the camera of a directional light from the middle of the sphere, in radii
 STEPS = 8  # that radii and angles are rounded up to, per factor of two
 ROUNDED = 32  # steps of a radius that the middle is rounded to
-WIDEST = 1.2  # tangent of half the angle of a picture, beyond which a cube is sharper
+WIDEST = 2.0  # tangent of half the angle of a picture, beyond which the sides of a cube are sharper
 NARROWEST = 0.25  # tangent, likewise: a narrower picture would begin farther from the light
 
 # The sides of the cube, and what is up in their pictures.
@@ -74,7 +74,7 @@ def light_camera(light: DirectionalLight | PointLight | SpotLight, sphere: Spher
         sphere: around the mesh.
         rows: of the light or of the meshes.
         resolution: texels on a side of a picture.
-        border: texels beyond what the light sees that each picture has on each side.
+        border: texels beyond what the light sees that each picture has on each side, less than a quarter of the resolution.
 
     Differentiable in `direction` of a directional light, in `position` of the others.
 
@@ -85,8 +85,8 @@ def light_camera(light: DirectionalLight | PointLight | SpotLight, sphere: Spher
     batch_size(rows=rows, light=source.shape[0] if source.shape else 1)
     given = np.broadcast_to(read(source).astype(np.float64), (rows, 3))
     given = np.where(np.isfinite(given).all(axis=1, keepdims=True), given, 0.0)
-    wider = resolution / max(1, resolution - 2 * border)
     if light.kind == DIRECTIONAL:
+        wider = resolution / (resolution - 2 * border)
         tangent = wider / DISTANCE
         eye, at = empty(vec3, rows, needs_grad=True), empty(vec3, rows, needs_grad=True)
         write(at, np.broadcast_to(sphere.center, (rows, 3)))
@@ -95,6 +95,9 @@ def light_camera(light: DirectionalLight | PointLight | SpotLight, sphere: Spher
         near, far = (DISTANCE - 1.5) * sphere.radius, (DISTANCE + 1.5) * sphere.radius
         return LightCamera(camera, 1, near, far, DISTANCE * sphere.radius, sphere.radius, (2 * wider / resolution, 0.0))
     follows, offsets, ups, tangent = _aims(light, given, sphere, rows)
+    sides = len(offsets) // rows
+    resolution = resolution if sides == 1 else resolution // 2
+    wider = resolution / (resolution - 2 * border)
     eye, at = empty(vec3, len(offsets), needs_grad=True), empty(vec3, len(offsets), needs_grad=True)
     aims = empty(vec3, len(offsets))
     write(aims, offsets)
@@ -102,7 +105,7 @@ def light_camera(light: DirectionalLight | PointLight | SpotLight, sphere: Spher
     camera = _camera(eye, at, ups, tangent * wider, resolution, False)
     far = _rounded_up(float(np.linalg.norm(given - sphere.center, axis=1).max()) + 1.01 * sphere.radius)
     near = 0.55 * far * resolution / tangent * GRID / FARTHEST  # corners that are cut there are still in reach of `rasterize`
-    return LightCamera(camera, len(offsets) // rows, near, far, 0.0, sphere.radius, (0.0, 2 * tangent * wider / resolution))
+    return LightCamera(camera, sides, near, far, 0.0, sphere.radius, (0.0, 2 * tangent * wider / resolution))
 
 
 def _aims(light: PointLight | SpotLight, positions: np.ndarray, sphere: Sphere, rows: int) -> tuple[bool, np.ndarray, np.ndarray, float]:

@@ -38,7 +38,8 @@ class ShadowMaps:
 
     Args:
         resolution: texels on a side of a light's picture, at least 16. Of a light far away or well outside of the mesh, one
-            picture shows the sphere around the whole mesh; of one inside, six show all around it.
+            picture shows the sphere around the whole mesh, so that a ground much larger than the rest takes them all; of one among
+            it, six of half the resolution show all around.
         blur: standard deviation of the filter, in texels: shadows have edges as wide, and gradients a reach as far.
         bias: texels that a surface is taken nearer to the light, against shadows on itself. Contacts leak light as far.
         bleeding: visibilities up to here are 0, against light that leaks where shadows overlap; 0 up to less than 1.
@@ -59,8 +60,9 @@ class ShadowMaps:
             checked_number(name, getattr(self, name), 0.0)
         if self.bleeding >= 1:
             raise ValueError(f"bleeding: expected a number from 0 to less than 1, got {self.bleeding!r}")
-        if 4 * self.border > self.resolution:
-            raise ValueError(f"blur: expected at most a tenth of the resolution, {self.resolution / 10:g}, got {self.blur!r}")
+        most = self.resolution // 8 - 2
+        if blur_reach(self.blur) > most:
+            raise ValueError(f"blur: expected a reach, 2.5 times it, of at most {most} texels, got blur {self.blur!r}; raise the resolution")
 
     @property
     def border(self) -> int:
