@@ -46,6 +46,7 @@ from .pose import transform as transform
 from .raster.antialias import antialias as antialias
 from .raster.attributes import interpolate as interpolate
 from .raster.downsample import downsample as downsample
+from .raster.microedge import microedges as microedges
 from .raster.soft import soft_rasterize as soft_rasterize
 from .raster.visible import rasterize as rasterize
 from .render import SoftRenderer as SoftRenderer

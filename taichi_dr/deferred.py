@@ -7,11 +7,13 @@ from .arrays import Array
 from .mesh import Mesh
 from .raster.antialias import antialias as blend_edges
 from .raster.fragments import Fragments
+from .raster.microedge import microedges
 from .raster.visible import Visible, rasterize
 from .render import SoftRenderer, Surface, View
 from .shadows import ShadowMaps, visibility
 
-EDGES = ("antialias", None)
+EDGES = ("antialias", "microedge", None)
+EDGE_OPERATORS = {"antialias": blend_edges, "microedge": microedges}
 
 
 class DeferredRenderer(SoftRenderer):
@@ -23,8 +25,9 @@ class DeferredRenderer(SoftRenderer):
 
     Args:
         antialias: n renders n x n samples per pixel and averages.
-        edges: "antialias" blends silhouettes over the samples that they pass between, in "image", "alpha" and "object_mask";
-            None leaves them to be choices, without gradients.
+        edges: how "image", "alpha" and "object_mask" move with silhouettes. "antialias" blends them over the samples that they
+            pass between. "microedge" leaves the picture as it is and gives it gradients only, also in depth, where surfaces pass
+            through each other. None leaves edges to be choices, without gradients.
         shading: "phong" or "flat"; normals of the vertices are interpolated and lit at every sample, "gouraud" is as "phong".
         shadows: True, or `ShadowMaps(...)`: directional, point and spot lights cast shadows of the mesh on itself, which move
             with its vertices and with the lights.
@@ -32,9 +35,11 @@ class DeferredRenderer(SoftRenderer):
         wrap, mipmaps, two_sided, near, far, background, cull: as of `SoftRenderer`.
 
     Raises:
-        ValueError: unknown `edges`, `shadows` of another kind; as `SoftRenderer`. At a call: a mesh with texels, which are for the soft rasterizer.
+        ValueError: unknown `edges`, `shadows` of another kind; as `SoftRenderer`. At a call: a mesh with texels, which are for the soft
+            rasterizer.
 
-    Source: Laine et al., ACM Transactions on Graphics, 2020; Li, redner's deferred rendering; for shadows Worchel and Alexa, CVPR 2023.
+    Source: Laine et al., ACM Transactions on Graphics, 2020; Li, redner's deferred rendering; Pidhorskyi et al., ECCV 2024; of shadows
+    Worchel and Alexa, CVPR 2023.
     """
 
     def __init__(
@@ -88,7 +93,8 @@ class DeferredRenderer(SoftRenderer):
     def _finished(self, picture: Array, surface: Surface) -> Array:
         assert isinstance(surface, _VisibleSurface)
         if self.edges is not None:
-            picture = blend_edges(picture, surface.view.screen, surface.view.faces, surface.visible, orthographic=surface.camera.orthographic)
+            move = EDGE_OPERATORS[self.edges]
+            picture = move(picture, surface.view.screen, surface.view.faces, surface.visible, orthographic=surface.camera.orthographic)
         return self._averaged(picture)
 
 

@@ -10,7 +10,23 @@ import numpy as np
 import taichi as ti
 
 from . import runtime
-from .arrays import Array, Floats, Image, Scalar, checked_loss, checked_number, empty, expect, is_finite, is_finite_number, split, vec2, work_item
+from .arrays import (
+    ELEMENTS,
+    Array,
+    Floats,
+    Image,
+    Scalar,
+    checked_loss,
+    checked_number,
+    empty,
+    expect,
+    is_finite,
+    is_finite_number,
+    split,
+    vec2,
+    work_item,
+    zero,
+)
 from .regularizers import edge_length, flatten, laplacian
 from .sums import Strips, add_terms, row_total, space, sum_strips
 from .tape import operator
@@ -75,7 +91,9 @@ def mean_square(array: Array, loss: Array, weight: float = 1.0) -> None:
         ValueError: no Taichi array of floats, a weight that is not finite.
     """
     expect("array", array, (1, 2, 3, 4), (1, 2, 3, 4), "1 to 4 axes of numbers or vectors")
-    _squares(array, checked_number("weight", weight) / _size(array), checked_loss(loss))
+    zeros = empty(ELEMENTS[_components(array)], (1, *array.shape[1:]) if len(array.shape) > 1 else array.shape)
+    zero(zeros)
+    mse(array, zeros, loss, weight)
 
 
 def silhouette_iou(image: Array, target: Array, loss: Array, weight: float = 1.0) -> None:
@@ -150,10 +168,6 @@ def _element(x: Array) -> str:
 
 def _components(x: Array) -> int:
     return int(np.prod(x.element_shape, dtype=int))
-
-
-def _size(x: Array) -> int:
-    return int(np.prod(x.shape, dtype=np.int64)) * _components(x)
 
 
 # --- Walking two arrays in rows ----------------------------------------------------------------------------------
@@ -307,53 +321,6 @@ def _difference_adjoint(image: Array, data: tuple[Array, ...], kind: int, scale:
         image, target, mask, image.grad, loss.grad,
         *split(n), n, _rows(target), _rows(mask), image.shape[-1], chunk, per_row, scale, *how,
     )  # fmt: skip
-
-
-# --- Mean of squares ---------------------------------------------------------------------------------------------
-
-
-@ti.kernel
-def _squares_kernel(
-    x: Anything, terms: Floats, partials: Strips, length: int, loss: Scalar,
-    steps: int, pad: int, threads: int, n: int, columns: int, chunk: int, per_row: int, scale: float, components: ti.template(),
-):  # fmt: skip
-    for q in range(steps):
-        k = work_item(q, pad, threads, n)
-        if k >= 0:
-            begin, i, total = k % per_row * chunk, _row(x, k // per_row), 0.0
-            for column in range(begin, ti.min(begin + chunk, columns)):
-                total += _distance(x[_at(i, column)], SQUARE, components)
-            terms[k] = total
-    add_terms(terms, n, partials, length, scale, loss)
-
-
-@operator
-def _squares(x: Array, scale: float, loss: Array) -> None:
-    chunk, per_row = _chunks(x)
-    n = _rows(x) * per_row
-    _squares_kernel(x, *space(float, 1, n), loss, *split(n), n, x.shape[-1], chunk, per_row, scale, _components(x))
-
-
-@ti.kernel
-def _squares_adjoint_kernel(
-    x: Anything, x_grad: Anything, loss_grad: Scalar,
-    steps: int, pad: int, threads: int, n: int, columns: int, chunk: int, per_row: int, scale: float, components: ti.template(),
-):  # fmt: skip
-    for q in range(steps):
-        k = work_item(q, pad, threads, n)
-        if k >= 0:
-            begin, i, distance_grad = k % per_row * chunk, _row(x, k // per_row), scale * loss_grad[None]
-            for column in range(begin, ti.min(begin + chunk, columns)):
-                here = _at(i, column)
-                x_grad[here] = x_grad[here] + _distance_adjoint(x[here], SQUARE, components, distance_grad)
-
-
-@_squares.adjoint
-def _squares_adjoint(x: Array, scale: float, loss: Array) -> None:
-    if x.grad is not None:
-        chunk, per_row = _chunks(x)
-        n = _rows(x) * per_row
-        _squares_adjoint_kernel(x, x.grad, loss.grad, *split(n), n, x.shape[-1], chunk, per_row, scale, _components(x))
 
 
 # --- Silhouettes -------------------------------------------------------------------------------------------------

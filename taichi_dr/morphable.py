@@ -3,8 +3,8 @@
     x = mean + basis (coefficients * stddev)
 
 A basis is read once forward and once back, at the speed of memory: 128 MB for the 53,490 vertices and 199 modes of a Basel Face Model. It is
-stored in strips of 32 vertices, which are 96 rows (row 3 v + c is component c of vertex v), each strip mode by mode, so that both ways
-read it from beginning to end, and a batch reads a strip once: the next view finds it in the cache.
+stored in strips of 64 rows (row 3 v + c is component c of vertex v), each strip mode by mode, so that both ways read it from beginning to
+end, and a batch reads a strip once: the next view finds it in the cache.
 
 Source: Blanz and Vetter, "A morphable model for the synthesis of 3D faces", SIGGRAPH 1999, equation 1.
 """
@@ -22,14 +22,13 @@ from .io import morphable as files
 from .mesh import Mesh
 from .tape import operator
 
-Table = ti.types.ndarray(dtype=float, ndim=2, needs_grad=False)  # (B, K)
+Table = ti.types.ndarray(dtype=float, ndim=2, needs_grad=False)  # (B, K), or (B, rows) padded to whole strips
 Tables = ti.types.ndarray(dtype=float, ndim=3, needs_grad=False)  # (B, chunks, K)
 Coefficients1or2 = ti.types.ndarray(dtype=float, needs_grad=False)  # (K,) or (B, K)
 
-STRIP_VERTICES = 32
-STRIP = 3 * STRIP_VERTICES  # rows of a strip; so many that LLVM makes vectors of a loop over them instead of unrolling it
-LANES = 32  # rows whose sums a CPU keeps in registers: eight vectors of four floats
-CHUNK = 8  # strips that one thread sums the gradients of
+LANES = 32  # as many as Taichi unrolls without a warning
+STRIP = 2 * LANES  # rows; a CPU has registers for so many sums, and LLVM makes vectors of a loop over them instead of unrolling it
+CHUNK = 16  # strips that one thread sums the gradients of
 GPU_VIEWS = 4  # views for which a GPU's thread reads the basis once
 INDEX_LIMIT = 2**31  # Taichi counts elements in 32 bits
 
@@ -51,14 +50,14 @@ class Modes:
     """
 
     def __init__(self, name: str, basis: np.ndarray, stddev: np.ndarray) -> None:
-        self.name = name
         self.rows, self.count = basis.shape
         self.strips = -(-self.rows // STRIP)
         if self.strips * STRIP * self.count >= INDEX_LIMIT:
             raise ValueError(f"{name} basis: expected less than 2^31 numbers, got shape {basis.shape}; keep fewer modes")
-        # Taichi arrays with one axis and no gradient, which would be as large again.
-        self.stddev = allocate(ti.lang.impl.get_runtime().default_fp, (self.count,), False)
-        self.stored = allocate(ti.lang.impl.get_runtime().default_fp, (self.strips * self.count * STRIP,), False)
+        # Without gradients, which would be as large again.
+        precision = ti.lang.impl.get_runtime().default_fp
+        self.stddev = allocate(precision, (self.count,), False)
+        self.stored = allocate(precision, (self.strips * self.count * STRIP,), False)
         write(self.stddev, stddev)
         padded = np.zeros((self.strips * STRIP, self.count), np.float32)
         padded[: self.rows] = basis
@@ -125,6 +124,7 @@ class MorphableModel:
         self.expression = None if data.expression is None else Modes("expression", *data.expression)
         self.color_mean: Array | None = None if data.color_mean is None else array(data.color_mean.reshape(1, -1, 3))
         self.color = None if data.color is None else Modes("color", *data.color)
+        self._mesh = Mesh(self.mean, self.faces, self.color_mean)
 
     @staticmethod
     def load(
@@ -144,7 +144,7 @@ class MorphableModel:
         return MorphableModel._of(files.read(path, shape_modes, expression_modes, color_modes))
 
     @staticmethod
-    def synthetic(vertices: int = 4000, shape_modes: int = 20, expression_modes: int = 10, color_modes: int = 10) -> "MorphableModel":
+    def synthetic(vertices: int = 5000, shape_modes: int = 20, expression_modes: int = 10, color_modes: int = 10) -> "MorphableModel":
         """A head by formula, about 2 units high, y up, its face toward +z: to try things on, and for tests.
 
         The first modes are those that a face has (width, jaw, nose, ...; open mouth, smile, brows, ...; skin, lips, brows, ...), the others
@@ -236,11 +236,17 @@ class MorphableModel:
     def mesh(self, shape: Array | None = None, expression: Array | None = None, color: Array | None = None) -> Mesh:
         """A mesh of `vertices(shape, expression)` and `colors(color)`; grey where the model has no colors.
 
-        It shares these arrays and `model.faces`, so that what a renderer says of the mesh reaches the coefficients. Make it anew in
-        every tape; topology is found once, since the faces stay the same array.
+        It shares these arrays and `model.faces`, so that gradients of the mesh reach the coefficients. Make it anew in every tape;
+        topology is found once, since the faces stay the same array.
+
+        Raises:
+            ValueError: as of `vertices` and `colors`.
         """
-        colors = self.colors(color) if self.color_mean is not None or color is not None else None
-        return Mesh(self.vertices(shape, expression), self.faces, colors)
+        mesh = self._mesh.with_vertices(self.vertices(shape, expression))
+        if color is not None or self.color_mean is not None:
+            mesh.colors = self.colors(color)
+            batch_size(vertices=mesh.vertices.shape[0], colors=mesh.colors.shape[0])
+        return mesh
 
     @staticmethod
     def _moved(name: str, modes: Modes | None, coefficients: Array | None, start: Array) -> Array:
@@ -255,23 +261,19 @@ class MorphableModel:
                 f"{name}: expected {modes.count} coefficients, one per mode, got {coefficients.shape[-1]}; make them with model.coefficients(), "
                 f"or keep fewer modes: MorphableModel.load(path, {name}_modes={coefficients.shape[-1]})"
             )
-        views = coefficients.shape[0] if len(coefficients.shape) == 2 else 1
+        views = _views(coefficients)
         out = empty(vec3, (batch_size(**{"vertices": start.shape[0], name: views}), start.shape[1]), needs_grad=True)
         _blend(start, coefficients, modes, out)
         return out
 
 
 # --- Blend: start + basis (coefficients * stddev) -----------------------------------------------------------------
+#
+# Every batch is that of `out` or 1, which serves all: `ti.min(b, n - 1)` is the entry of n that serves view b.
 
 
 @ti.func
-def _component(x: ti.template(), b: int, row: int):
-    """Component `row` of the vectors of view b, counted one after another."""
-    return x[b % x.shape[0], row // 3][row % 3]
-
-
-@ti.kernel
-def _scale_kernel(coefficients: Coefficients1or2, stddev: Floats, scaled: Table):
+def _scale(coefficients: ti.template(), stddev: ti.template(), scaled: ti.template()):
     for n in range(scaled.shape[0] * scaled.shape[1]):
         b, k = n // scaled.shape[1], n % scaled.shape[1]
         if ti.static(len(coefficients.shape) == 1):
@@ -280,121 +282,168 @@ def _scale_kernel(coefficients: Coefficients1or2, stddev: Floats, scaled: Table)
             scaled[b, k] = coefficients[b, k] * stddev[k]
 
 
+@ti.func
+def _add(start: ti.template(), moves: ti.template(), out: ti.template()):
+    for v in range(out.shape[1]):
+        for b in range(out.shape[0]):
+            view = ti.min(b, moves.shape[0] - 1)
+            move = vec3(moves[view, 3 * v], moves[view, 3 * v + 1], moves[view, 3 * v + 2])
+            out[b, v] = start[ti.min(b, start.shape[0] - 1), v] + move
+
+
 @ti.kernel
 def _blend_cpu_kernel(
-    start: Points, basis: Floats, scaled: Table, moves: Floats, out: Points, modes: int, steps: int, pad: int, threads: int, strips: int
-):
-    """A thread takes a strip, view by view; the sums of LANES rows stay in registers over the modes, and go to `moves` in vectors."""
+    start: Points, coefficients: Coefficients1or2, stddev: Floats, basis: Floats, scaled: Table, moves: Table, out: Points,
+    steps: int, pad: int, threads: int, strips: int,
+):  # fmt: skip
+    """A thread takes a strip, view by view; its sums stay in registers over the modes."""
+    _scale(coefficients, stddev, scaled)
     for q in range(steps):
         s = work_item(q, pad, threads, strips)
         if s >= 0:
-            for b in range(out.shape[0]):
-                view = b % scaled.shape[0]
-                for group in range(STRIP // LANES):
-                    sums = ti.Vector([0.0] * LANES)
-                    for k in range(modes):
-                        factor, at = scaled[view, k], ((s * modes + k) * (STRIP // LANES) + group) * LANES
+            for b in range(scaled.shape[0]):
+                sums = ti.Vector([0.0] * STRIP)
+                for k in range(scaled.shape[1]):
+                    factor, at = scaled[b, k], (s * scaled.shape[1] + k) * STRIP
+                    for half in ti.static(range(0, STRIP, LANES)):
                         for lane in ti.static(range(LANES)):
-                            sums[lane] += factor * basis[at + lane]
-                    to = ((b * strips + s) * (STRIP // LANES) + group) * LANES
+                            sums[half + lane] += factor * basis[at + (half + lane)]
+                for half in ti.static(range(0, STRIP, LANES)):
                     for lane in ti.static(range(LANES)):
-                        moves[to + lane] = sums[lane]
-    for n in range(out.shape[0] * out.shape[1]):
-        b, v = n // out.shape[1], n % out.shape[1]
-        at = b * strips * STRIP + 3 * v
-        out[b, v] = start[b % start.shape[0], v] + vec3(moves[at], moves[at + 1], moves[at + 2])
+                        moves[b, s * STRIP + (half + lane)] = sums[half + lane]
+    _add(start, moves, out)
 
 
 @ti.kernel
-def _blend_gpu_kernel(start: Points, basis: Floats, scaled: Table, out: Points, modes: int, rows: int, groups: int, views: ti.template()):
+def _blend_gpu_kernel(
+    start: Points, coefficients: Coefficients1or2, stddev: Floats, basis: Floats, scaled: Table, moves: Table, out: Points,
+    groups: int, views: ti.template(),
+):  # fmt: skip
     """A thread takes a row, so that neighbors read neighboring numbers, and several views at once."""
-    for q in range(groups * rows):
-        first, row = q // rows * views, q % rows
+    _scale(coefficients, stddev, scaled)
+    for q in range(groups * moves.shape[1]):
+        first, row, modes = q // moves.shape[1] * views, q % moves.shape[1], scaled.shape[1]
         at, sums = row // STRIP * modes * STRIP + row % STRIP, ti.Vector([0.0] * views)
         for k in range(modes):
             x = basis[at + k * STRIP]
             for j in ti.static(range(views)):
-                sums[j] += scaled[(first + j) % scaled.shape[0], k] * x
+                sums[j] += scaled[ti.min(first + j, scaled.shape[0] - 1), k] * x
         for j in ti.static(range(views)):
-            if first + j < out.shape[0]:
-                out[first + j, row // 3][row % 3] = _component(start, first + j, row) + sums[j]
+            if first + j < moves.shape[0]:
+                moves[first + j, row] = sums[j]
+    _add(start, moves, out)
 
 
 @operator
 def _blend(start: Array, coefficients: Array, modes: Modes, out: Array) -> None:
-    scaled = empty(float, (coefficients.shape[0] if len(coefficients.shape) == 2 else 1, modes.count))
-    _scale_kernel(coefficients, modes.stddev, scaled)
+    views = _views(coefficients)
+    scaled, moves = empty(float, (views, modes.count)), empty(float, (views, modes.strips * STRIP))
+    arrays = start, coefficients, modes.stddev, modes.stored, scaled, moves, out
     if runtime.device().arch == "cpu":
-        moves = empty(float, out.shape[0] * modes.strips * STRIP)
-        _blend_cpu_kernel(start, modes.stored, scaled, moves, out, modes.count, *split(modes.strips), modes.strips)
+        _blend_cpu_kernel(*arrays, *split(modes.strips), modes.strips)
     else:
-        views = min(out.shape[0], GPU_VIEWS)
-        _blend_gpu_kernel(start, modes.stored, scaled, out, modes.count, modes.rows, -(-out.shape[0] // views), views)
+        _blend_gpu_kernel(*arrays, *_groups(views))
+
+
+def _views(coefficients: Array) -> int:
+    return coefficients.shape[0] if len(coefficients.shape) == 2 else 1
+
+
+def _groups(views: int) -> tuple[int, int]:
+    """How many groups a GPU makes of the views, and how many views are in a group."""
+    together = min(views, GPU_VIEWS)
+    return -(-views // together), together
+
+
+@ti.func
+def _served_total(x: ti.template(), b: int, v: int, n: int):
+    """The sum over the views that entry b of n serves."""
+    total = x[b, v]
+    if n < x.shape[0]:
+        for other in range(1, x.shape[0]):
+            total += x[other, v]
+    return total
 
 
 @ti.kernel
 def _start_adjoint_kernel(out_grad: Points, start_grad: Points):
-    """Per vertex, over the views that share it."""
-    for n in range(start_grad.shape[0] * start_grad.shape[1]):
-        b, v = n // start_grad.shape[1], n % start_grad.shape[1]
-        total = vec3(0.0)
-        for turn in range(out_grad.shape[0] // start_grad.shape[0]):
-            total += out_grad[b + turn * start_grad.shape[0], v]
-        start_grad[b, v] = start_grad[b, v] + total
+    for v in range(start_grad.shape[1]):
+        for b in range(start_grad.shape[0]):
+            start_grad[b, v] = start_grad[b, v] + _served_total(out_grad, b, v, start_grad.shape[0])
+
+
+@ti.func
+def _add_adjoint(moves_grad: ti.template(), out_grad: ti.template()):
+    """Gradient of the moves, zero in the rows that fill the last strip up."""
+    for v in range(out_grad.shape[1] + STRIP // 3):
+        for b in range(moves_grad.shape[0]):
+            total = vec3(0.0)
+            if v < out_grad.shape[1]:
+                total = _served_total(out_grad, b, v, moves_grad.shape[0])
+            for c in ti.static(range(3)):
+                if 3 * v + c < moves_grad.shape[1]:
+                    moves_grad[b, 3 * v + c] = total[c]
+
+
+@ti.func
+def _scale_adjoint(partials: ti.template(), stddev: ti.template(), coefficients_grad: ti.template()):
+    """Gradient of the coefficients, the chunks summed in their order."""
+    for n in range(partials.shape[0] * partials.shape[2]):
+        b, k, total = n // partials.shape[2], n % partials.shape[2], 0.0
+        for chunk in range(partials.shape[1]):
+            total += partials[b, chunk, k]
+        if ti.static(len(coefficients_grad.shape) == 1):
+            coefficients_grad[k] = coefficients_grad[k] + total * stddev[k]
+        else:
+            coefficients_grad[b, k] = coefficients_grad[b, k] + total * stddev[k]
 
 
 @ti.kernel
-def _products_cpu_kernel(basis: Floats, out_grad: Points, partials: Tables, modes: int, steps: int, pad: int, threads: int, strips: int):
-    """Products of the modes with the gradient, a thread a chunk of strips; the loop over the rows of a strip is a sum in vectors."""
+def _blend_adjoint_cpu_kernel(
+    coefficients_grad: Coefficients1or2, stddev: Floats, basis: Floats, partials: Tables, moves_grad: Table, out_grad: Points,
+    steps: int, pad: int, threads: int, strips: int,
+):  # fmt: skip
+    """A thread takes a chunk of strips; the loop over the rows of a strip becomes a sum in vectors."""
+    _add_adjoint(moves_grad, out_grad)
     for q in range(steps):
         chunk = work_item(q, pad, threads, partials.shape[1])
         if chunk >= 0:
+            modes = partials.shape[2]
             for b in range(partials.shape[0]):
                 for k in range(modes):
                     partials[b, chunk, k] = 0.0
             for s in range(chunk * CHUNK, ti.min((chunk + 1) * CHUNK, strips)):
                 for b in range(partials.shape[0]):
                     grads = ti.Vector([0.0] * STRIP)
-                    for i in range(STRIP_VERTICES):
-                        v, grad = s * STRIP_VERTICES + i, vec3(0.0)
-                        if v < out_grad.shape[1]:
-                            grad = out_grad[b, v]
-                        grads[3 * i], grads[3 * i + 1], grads[3 * i + 2] = grad.x, grad.y, grad.z
+                    for row in range(STRIP):
+                        grads[row] = moves_grad[b, s * STRIP + row]
                     for k in range(modes):
                         at, total = (s * modes + k) * STRIP, 0.0
                         for row in range(STRIP):
                             total += grads[row] * basis[at + row]
                         partials[b, chunk, k] = partials[b, chunk, k] + total
+    _scale_adjoint(partials, stddev, coefficients_grad)
 
 
 @ti.kernel
-def _products_gpu_kernel(basis: Floats, out_grad: Points, partials: Tables, modes: int, rows: int, groups: int, views: ti.template()):
-    """Products of the modes with the gradient, a thread a mode in a chunk of strips, for several views at once."""
-    for q in range(groups * partials.shape[1] * modes):
+def _blend_adjoint_gpu_kernel(
+    coefficients_grad: Coefficients1or2, stddev: Floats, basis: Floats, partials: Tables, moves_grad: Table, out_grad: Points,
+    groups: int, views: ti.template(),
+):  # fmt: skip
+    """A thread takes a mode in a chunk of strips, and several views at once."""
+    _add_adjoint(moves_grad, out_grad)
+    for q in range(groups * partials.shape[1] * partials.shape[2]):
+        modes = partials.shape[2]
         first, chunk, k = q // (partials.shape[1] * modes) * views, q // modes % partials.shape[1], q % modes
         sums = ti.Vector([0.0] * views)
-        for row in range(chunk * CHUNK * STRIP, ti.min((chunk + 1) * CHUNK * STRIP, rows)):
+        for row in range(chunk * CHUNK * STRIP, ti.min((chunk + 1) * CHUNK * STRIP, moves_grad.shape[1])):
             x = basis[(row // STRIP * modes + k) * STRIP + row % STRIP]
             for j in ti.static(range(views)):
-                sums[j] += _component(out_grad, first + j, row) * x
+                sums[j] += moves_grad[ti.min(first + j, moves_grad.shape[0] - 1), row] * x
         for j in ti.static(range(views)):
             if first + j < partials.shape[0]:
                 partials[first + j, chunk, k] = sums[j]
-
-
-@ti.kernel
-def _coefficients_adjoint_kernel(partials: Tables, stddev: Floats, coefficients_grad: Coefficients1or2, views: int):
-    """Per coefficient, over the views that share it and the chunks."""
-    for n in range(views * partials.shape[2]):
-        first, k = n // partials.shape[2], n % partials.shape[2]
-        total = 0.0
-        for turn in range(partials.shape[0] // views):
-            for chunk in range(partials.shape[1]):
-                total += partials[first + turn * views, chunk, k]
-        if ti.static(len(coefficients_grad.shape) == 1):
-            coefficients_grad[k] = coefficients_grad[k] + total * stddev[k]
-        else:
-            coefficients_grad[first, k] = coefficients_grad[first, k] + total * stddev[k]
+    _scale_adjoint(partials, stddev, coefficients_grad)
 
 
 @_blend.adjoint
@@ -403,11 +452,10 @@ def _blend_adjoint(start: Array, coefficients: Array, modes: Modes, out: Array) 
         _start_adjoint_kernel(out.grad, start.grad)
     if coefficients.grad is None:
         return
-    batch = out.shape[0]
-    partials = empty(float, (batch, -(-modes.strips // CHUNK), modes.count))
+    views, chunks = _views(coefficients), -(-modes.strips // CHUNK)
+    partials, moves_grad = empty(float, (views, chunks, modes.count)), empty(float, (views, modes.strips * STRIP))
+    arrays = coefficients.grad, modes.stddev, modes.stored, partials, moves_grad, out.grad
     if runtime.device().arch == "cpu":
-        _products_cpu_kernel(modes.stored, out.grad, partials, modes.count, *split(partials.shape[1]), modes.strips)
+        _blend_adjoint_cpu_kernel(*arrays, *split(chunks), modes.strips)
     else:
-        views = min(batch, GPU_VIEWS)
-        _products_gpu_kernel(modes.stored, out.grad, partials, modes.count, modes.rows, -(-batch // views), views)
-    _coefficients_adjoint_kernel(partials, modes.stddev, coefficients.grad, coefficients.shape[0] if len(coefficients.shape) == 2 else 1)
+        _blend_adjoint_gpu_kernel(*arrays, *_groups(views))

@@ -24,14 +24,15 @@ def smooth_cotangent(rng, size):
     return np.stack([sum(height * np.cos(2 * np.pi * (place + phase)) for place, phase, height in wave) for wave in waves], axis=-1)
 
 
-def by_samples(screen, faces, colors, cotangent, samples, step):
-    """(V, 2): central differences of <cotangent, image> in x and y of every corner, the image averaged over samples x samples."""
-    size, index, paint = len(cotangent), dr.array(faces), dr.array(colors)
-    out = np.zeros((screen.shape[1], 2))
+def by_samples(screen, faces, colors, cotangent, samples, step, *, axes=2, orthographic=False):
+    """(V, axes): central differences of <cotangent, image> in every corner, the image averaged over samples x samples."""
+    height, width = cotangent.shape[:2]
+    index, paint = dr.array(faces), dr.array(colors)
+    out = np.zeros((screen.shape[1], axes))
     fine = np.repeat(np.repeat(cotangent, samples, axis=0), samples, axis=1) / samples**2
 
     def value(moved):
-        shown = dr.rasterize(dr.array(moved), index, size * samples)
+        shown = dr.rasterize(dr.array(moved), index, (height * samples, width * samples), orthographic=orthographic)
         return float((dr.read(dr.interpolate(paint, index, shown))[0].astype(np.float64) * fine).sum())
 
     for v, axis in np.ndindex(*out.shape):
@@ -42,15 +43,15 @@ def by_samples(screen, faces, colors, cotangent, samples, step):
     return out
 
 
-def by_operator(operator, screen, faces, colors, cotangent):
-    """(V, 2): the gradient that an edge operator gives, operator(image, screen, faces, visible)."""
+def by_operator(operator, screen, faces, colors, cotangent, *, axes=2, orthographic=False):
+    """(V, axes): the gradient that an edge operator gives, operator(image, screen, faces, visible)."""
     place, index, paint = dr.array(screen), dr.array(faces), dr.array(colors)
 
     def image():
-        shown = dr.rasterize(place, index, len(cotangent))
-        return operator(dr.interpolate(paint, index, shown), place, index, shown)
+        shown = dr.rasterize(place, index, cotangent.shape[:2], orthographic=orthographic)
+        return operator(dr.interpolate(paint, index, shown), place, index, shown, orthographic=orthographic)
 
-    return gradients(image, [place], cotangent[None])[0][0, :, :2].astype(np.float64)
+    return gradients(image, [place], cotangent[None])[0][0, :, :axes].astype(np.float64)
 
 
 def agreement(found, expected):

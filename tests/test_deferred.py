@@ -80,7 +80,7 @@ def test_edges_pull_a_mesh_to_its_silhouette(f32):
     sphere, camera, loss = dr.shapes.icosphere(2), dr.Camera.orbit(3.0, 0, 0, fov=50, size=48), dr.scalar()
     target = dr.DeferredRenderer()(sphere, camera)
     start = dr.read(sphere.vertices) * 0.8 - (0.2, 0, 0)
-    for edges in ("antialias", None):
+    for edges in ("antialias", "microedge", None):
         mesh = sphere.with_vertices(dr.array(start))
         with dr.Tape(loss):
             out = dr.DeferredRenderer(edges=edges)(mesh, camera, outputs=["alpha"])["alpha"]
@@ -91,6 +91,24 @@ def test_edges_pull_a_mesh_to_its_silhouette(f32):
         else:
             assert -grad[:, 0].sum() > 0 and -(grad * dr.read(sphere.vertices)[0]).sum() > 0
     assert dr.read(target)[..., 3].any()
+
+
+@pytest.mark.parametrize("orthographic", [False, True])
+def test_microedges_leave_the_picture(orthographic, f32, rng):
+    """Pictures and the gradients of colors are those without edges; two views' gradients of vertices are not, and repeat."""
+    mesh, lights, loss = wedge(rng), lit_by(), dr.scalar()
+    camera = dr.Camera.orbit(3.0, 20, [0, 120], fov=50, size=(20, 24), orthographic=orthographic)
+    pictures, grads = [], []
+    for edges in (None, "microedge", "microedge"):
+        with dr.Tape(loss):
+            out = dr.DeferredRenderer(edges=edges)(mesh, camera, lights, outputs=["image", "alpha", "object_mask"])
+            for picture in (out["image"], out["alpha"], *out["object_mask"]):
+                dr.losses.mse(picture, dr.array(np.full(dr.read(picture).shape, 0.3), vectors=picture is out["image"]), loss)
+        pictures.append([dr.read(x) for x in (out["image"], out["alpha"], *out["object_mask"])])
+        grads.append([dr.read(x.grad) for x in (mesh.vertices, mesh.colors)])
+    assert all(np.array_equal(one, other) for one, other in zip(*pictures[:2], strict=True))
+    assert np.array_equal(grads[0][1], grads[1][1]) and not np.allclose(grads[0][0], grads[1][0])
+    assert all(np.array_equal(one, other) for one, other in zip(*grads[1:], strict=True))
 
 
 def test_faces_are_cut_at_the_planes(f32):
@@ -114,7 +132,7 @@ def test_views_and_two_runs(f32, rng):
 
 
 def test_bad_input(f32, rng):
-    with pytest.raises(ValueError, match="edges: expected one of 'antialias', None, got 'soft'"):
+    with pytest.raises(ValueError, match="edges: expected one of 'antialias', 'microedge', None, got 'soft'"):
         dr.DeferredRenderer(edges="soft")
     with pytest.raises(ValueError, match="mesh: expected colors or a texture, got texels per face"):
         dr.DeferredRenderer()(wedge(rng, textured=True), view())

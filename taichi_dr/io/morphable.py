@@ -1,26 +1,23 @@
-"""Files of morphable models: HDF5 of the Basel Face Models, .npz of FLAME, and a converter from ICT-FaceKit's meshes.
-
-    python -m taichi_dr.io.morphable ICT_FOLDER OUT.h5        ICT_FOLDER: a checkout of ICT-FaceKit, or its FaceXModel
+"""Files of morphable models: HDF5 of the Basel Face Models, .npz of FLAME; `ict.py` converts ICT-FaceKit's meshes.
 
 A row is one coordinate of one vertex, or one channel of its color: row 3 v + c is component c of vertex v.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import re
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .obj import load_obj
-
 FLAME_SHAPE_MODES = 300  # of FLAME's modes the first are of shape, the rest of expression
 BYTE_SCALE = 255.0  # Basel 2009 stores colors from 0 to 255
 SUFFIXES = (".h5", ".hdf5", ".npz")
+# What the readers of both formats raise over bytes that are not theirs, beside ValueError.
+DAMAGE = (OSError, EOFError, KeyError, TypeError, RuntimeError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 class Modes(NamedTuple):
@@ -68,14 +65,14 @@ def read(
         raise ValueError(f"{path}: expected a morphable model, {', '.join(SUFFIXES)}, got {path.suffix or 'no suffix'!r}; convert it to one of these")
     if not path.is_file():
         raise FileNotFoundError(f"no such morphable model: {path}; check the path")
-    kept = tuple(_count(f"{name}_modes", n) for name, n in (("shape", shape_modes), ("expression", expression_modes), ("color", color_modes)))
+    kept = tuple(counted(f"{name}_modes", n) for name, n in (("shape", shape_modes), ("expression", expression_modes), ("color", color_modes)))
     try:
         return checked((_read_npz if path.suffix.lower() == ".npz" else _read_hdf5)(path, *kept))
     except ValueError as problem:  # the readers leave the file's name to this place
         raise ValueError(f"{path}: {problem}") from None
 
 
-def _count(name: str, value: Any) -> int | None:
+def counted(name: str, value: Any) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1):
         raise ValueError(f"{name}: expected a whole number of at least 1, or None for all, got {value!r}")
     return value
@@ -94,13 +91,14 @@ def checked(model: MorphableData) -> MorphableData:
         raise ValueError(
             f"faces: expected indices from 0 to {count - 1}, got {faces.min()} to {faces.max()}; mean and faces belong to different meshes"
         )
+    shape = _modes("shape", model.shape, len(mean))
+    expression = None if model.expression is None else _modes("expression", model.expression, len(mean))
     color_mean = None if model.color_mean is None else _rows("color mean", model.color_mean, len(mean))
     if model.color is not None and color_mean is None:
         raise ValueError("color basis: expected a color mean with it, got none; give both or none")
-    expression = None if model.expression is None else _modes("expression", model.expression, len(mean))
     color = None if model.color is None else _modes("color", model.color, len(mean))
     faces = _outward(mean.reshape(-1, 3), faces.astype(np.int32))
-    return MorphableData(mean, faces, _modes("shape", model.shape, len(mean)), expression, color_mean, color)
+    return MorphableData(mean, faces, shape, expression, color_mean, color)
 
 
 def modes(name: str, basis: Any, stddev: Any) -> Modes | None:
@@ -176,7 +174,7 @@ def _read_hdf5(path: Path, shape: int | None, expression: int | None, color: int
             if "shapeMU" in file:
                 return _read_2009(file, shape, color)
             return _read_basel(file, shape, expression, color)
-    except (OSError, RuntimeError, KeyError) as error:  # also of a dataset whose bytes are damaged
+    except DAMAGE as error:
         raise ValueError(f"expected a complete HDF5 file, got one that cannot be read ({error}); download or convert it again") from None
 
 
@@ -196,6 +194,8 @@ def _dataset(file: Any, name: str, columns: int | None = None) -> np.ndarray:
 
 def _read_basel(file: Any, shape: int | None, expression: int | None, color: int | None) -> MorphableData:
     mean, shape_modes = _read_model(file, "shape", shape)
+    if shape_modes is None:
+        raise ValueError("shape/model/pcaBasis: expected at least one mode, got none; a mesh without modes is no morphable model")
     cells = "representer/cells" if "representer/cells" in file else "shape/representer/cells"
     faces = _faces(_dataset(file, cells), cells)
     expression_modes = color_mean = color_modes = None
@@ -207,13 +207,14 @@ def _read_basel(file: Any, shape: int | None, expression: int | None, color: int
     return unit_colors(MorphableData(mean, faces, shape_modes, expression_modes, color_mean, color_modes))
 
 
-def _read_model(file: Any, kind: str, columns: int | None) -> tuple[np.ndarray, Modes]:
+def _read_model(file: Any, kind: str, columns: int | None) -> tuple[np.ndarray, Modes | None]:
+    """A mean and its modes, None where there are none."""
     mean = _rows(f"{kind}/model/mean", _dataset(file, f"{kind}/model/mean"))
     basis = _dataset(file, f"{kind}/model/pcaBasis", columns)
     variance = _dataset(file, f"{kind}/model/pcaVariance").reshape(-1)[:columns]
     if not (np.isfinite(variance).all() and (variance >= 0).all()):
         raise ValueError(f"{kind}/model/pcaVariance: expected finite numbers of at least 0, got others; the file is damaged")
-    return mean, Modes(basis, np.sqrt(variance))
+    return mean, Modes(basis, np.sqrt(variance)) if basis.ndim != 2 or basis.shape[1] else None
 
 
 def _read_2009(file: Any, shape: int | None, color: int | None) -> MorphableData:
@@ -222,7 +223,7 @@ def _read_2009(file: Any, shape: int | None, color: int | None) -> MorphableData
     if "texMU" in file:
         color_mean, color_modes = _dataset(file, "texMU"), _converted_modes(file, "tex", mean.size, color)
     faces = _faces(_dataset(file, "tl"), "tl")
-    faces = faces - 1 if faces.min() == 1 else faces  # MATLAB counts from 1
+    faces = faces - 1 if faces.min(initial=1) > 0 else faces  # MATLAB counts from 1
     return unit_colors(MorphableData(mean, faces, _converted_modes(file, "shape", mean.size, shape), None, color_mean, color_modes))
 
 
@@ -266,9 +267,10 @@ def write(path: str | os.PathLike, model: MorphableData) -> None:
         parts += [] if model.expression is None else [("expression", np.zeros_like(model.mean), model.expression)]
         for kind, mean, modes in parts:
             if mean is not None:
-                basis, stddev = (np.zeros((mean.size, 1)), np.zeros(1)) if modes is None else modes
+                basis, stddev = Modes(np.zeros((mean.size, 0), np.float32), np.zeros(0)) if modes is None else modes
+                packing = {"compression": "gzip", "shuffle": True} if basis.size else {}
                 file[f"{kind}/model/mean"] = mean
-                file.create_dataset(f"{kind}/model/pcaBasis", data=basis.astype(np.float32), compression="gzip", shuffle=True)
+                file.create_dataset(f"{kind}/model/pcaBasis", data=basis, **packing)
                 file[f"{kind}/model/pcaVariance"] = stddev.astype(np.float64) ** 2
                 file[f"{kind}/representer/cells"] = model.faces.T
                 file[f"{kind}/representer/points"] = model.mean.reshape(-1, 3).T
@@ -279,13 +281,9 @@ def write(path: str | os.PathLike, model: MorphableData) -> None:
 
 def _read_npz(path: Path, shape: int | None, expression: int | None, color: int | None) -> MorphableData:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
-                raise ValueError(
-                    "expected an .npz of several arrays, got one array; save it with np.savez(path, v_template=..., shapedirs=..., f=...)"
-                )
+        with zipfile.ZipFile(path) as file:  # np.load would take other files for a single array, or for a pickle
             template, modes, faces = (_npz_array(file, name) for name in ("v_template", "shapedirs", "f"))
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise ValueError(f"expected a complete .npz file, got one that cannot be read ({error}); download or convert it again") from None
     if template.ndim != 2 or template.shape[1] != 3:
         raise ValueError(f"v_template: expected shape (V, 3), got {template.shape}; use the arrays of a FLAME model")
@@ -293,97 +291,29 @@ def _read_npz(path: Path, shape: int | None, expression: int | None, color: int 
         raise ValueError(f"shapedirs: expected shape ({len(template)}, 3, K), as v_template has {len(template)} vertices, got {modes.shape}")
     basis = modes.reshape(template.size, -1)
     shapes, expressions = basis[:, :FLAME_SHAPE_MODES][:, :shape], basis[:, FLAME_SHAPE_MODES:][:, :expression]
-    has_expressions = expressions.shape[1] > 0
     return MorphableData(
         template,
-        _faces(faces if faces.shape[-1:] == (3,) else faces.T, "f") if faces.shape != (3, 3) else faces,
+        _faces(faces.T, "f"),
         Modes(shapes, np.ones(shapes.shape[1])),
-        Modes(expressions, np.ones(expressions.shape[1])) if has_expressions else None,
+        Modes(expressions, np.ones(expressions.shape[1])) if expressions.shape[1] else None,
     )
 
 
-def _npz_array(file: Any, name: str) -> np.ndarray:
-    if name not in file.files:
-        raise ValueError(f"expected an array {name}, found {', '.join(file.files) or 'none'}; it takes v_template, shapedirs and f of FLAME")
+def _npz_array(file: zipfile.ZipFile, name: str) -> np.ndarray:
+    names = [member.removesuffix(".npy") for member in file.namelist()]
+    if name not in names:
+        raise ValueError(f"expected an array {name}, found {', '.join(names) or 'none'}; it takes v_template, shapedirs and f of FLAME")
     try:
-        array = file[name]
+        with file.open(f"{name}.npy") as stream:
+            array = np.lib.format.read_array(stream, allow_pickle=False)
     except ValueError as error:
         if "pickle" not in str(error):
             raise ValueError(f"{name}: expected a complete array, got one that cannot be read ({error}); download or convert it again") from None
         raise ValueError(
             f"{name}: expected numbers, got Python objects, which run code when they are loaded; where you trust the file, convert it once, with "
-            f'the package that wrote it installed: d = np.load("{Path(file.zip.filename or "").name}", allow_pickle=True); '
+            f'the package that wrote it installed: d = np.load("{Path(file.filename or "").name}", allow_pickle=True); '
             "np.savez(new_path, v_template=np.array(d['v_template'], float), shapedirs=np.array(d['shapedirs'], float), f=np.array(d['f'], int))"
         ) from None
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{name}: expected numbers, got {array.dtype}; convert it with .astype(float)")
     return array
-
-
-# --- ICT-FaceKit -------------------------------------------------------------------------------------------------
-
-
-def read_ict(folder: str | os.PathLike, vertices: int | None = None, scale: float = 1.0) -> MorphableData:
-    """The model of an ICT-FaceKit checkout.
-
-        mode k = vertices of identity k - vertices of the neutral mesh,   standard deviation 1
-
-    The offsets stay as they are: ICT's weights of identities have unit normal distributions, so coefficient k is ICT's own weight k, and
-    the singular vectors of all offsets, which would be orthonormal, are another basis of the very same distribution. Expressions likewise, in
-    the order of their names: they are blend shapes, so a coefficient of 1 is the whole expression, 0 none of it.
-
-    Args:
-        folder: the checkout, or the folder FaceXModel in it: generic_neutral_mesh.obj, identity000.obj, ..., and a mesh per expression.
-        vertices: keep the first so many, and the faces between them; ICT's parts follow one another, the face first.
-        scale: of lengths.
-
-    Raises:
-        ValueError: meshes missing or malformed, or not of one topology.
-    """
-    folder = Path(folder)
-    folder = folder / "FaceXModel" if (folder / "FaceXModel").is_dir() else folder
-    neutral = folder / "generic_neutral_mesh.obj"
-    if not neutral.is_file():
-        raise ValueError(f"{folder}: expected generic_neutral_mesh.obj of ICT-FaceKit, found none; give the checkout or its folder FaceXModel")
-    mesh = load_obj(neutral, None, 1)
-    count = len(mesh.vertices) if _count("vertices", vertices) is None else min(vertices, len(mesh.vertices))
-    faces = mesh.faces[(mesh.faces < count).all(axis=1)]
-    others = sorted(path for path in folder.glob("*.obj") if path != neutral)
-    is_identity = re.compile(r"identity\d+\Z").match
-    identities = [path for path in others if is_identity(path.stem)]
-    expressions = [path for path in others if not is_identity(path.stem)]
-    if not identities:
-        raise ValueError(f"{folder}: expected identity000.obj and so on of ICT-FaceKit, found none; give the checkout or its folder FaceXModel")
-
-    def modes(paths: list[Path]) -> Modes:
-        basis = np.empty((3 * count, len(paths)), np.float32)
-        for k, path in enumerate(paths):
-            moved = load_obj(path, None, 1).vertices
-            if moved.shape != mesh.vertices.shape:
-                raise ValueError(
-                    f"{path}: expected {len(mesh.vertices)} vertices, as {neutral.name} has, got {len(moved)}; use files of one checkout"
-                )
-            basis[:, k] = scale * (moved - mesh.vertices)[:count].reshape(-1)
-        return Modes(basis, np.ones(len(paths)))
-
-    mean = scale * mesh.vertices[:count].reshape(-1)
-    return MorphableData(mean, faces, modes(identities), modes(expressions) if expressions else None)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m taichi_dr.io.morphable", description="ICT-FaceKit's meshes as one HDF5 file in Basel's layout")
-    parser.add_argument("folder", help="checkout of ICT-FaceKit, or its folder FaceXModel")
-    parser.add_argument("out", help="HDF5 file to write")
-    parser.add_argument("--vertices", type=int, help="keep the first so many")
-    parser.add_argument("--scale", type=float, default=1.0, help="of lengths")
-    options = parser.parse_args(arguments)
-    model = read_ict(options.folder, options.vertices, options.scale)
-    write(options.out, model)
-    expressions = 0 if model.expression is None else len(model.expression.stddev)
-    print(
-        f"{options.out}: {len(model.mean) // 3:,} vertices, {len(model.faces):,} faces, {len(model.shape.stddev)} shape, {expressions} expression modes"
-    )
-
-
-if __name__ == "__main__":
-    main()

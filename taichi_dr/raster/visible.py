@@ -70,8 +70,8 @@ def rasterize(
     Returns:
         Face numbers, and the fragments with their weights in space.
 
-    Differentiable in `screen`, through the weights of the fragments. Not in which face is seen: see `antialias` for what the
-    edges do.
+    Differentiable in `screen`, through the weights of the fragments. Not in which face is seen: see `antialias` and
+    `microedges` for what the edges do.
 
     Raises:
         ValueError: wrong shapes or types, a face index out of range, an unknown cull, a `behind` of another size.

@@ -1,0 +1,421 @@
+"""A face from one picture: shape, colors, pose and light of a morphable model. Run: python examples/fit_face.py
+
+Without arguments a synthetic head is hidden in a picture and found again. With a model and a portrait of your own:
+
+    python examples/fit_face.py --model MODEL.h5 --target PORTRAIT.png --eye 0 -6 374 --at 0 -6 55 --fov 45
+
+A face from the front is where a fit begins and where it likes to stay: the colors would rather paint a turned head on a straight
+one. So it begins with many poses in a small picture, whose colors and lights are fitted; the best few of them go on with their
+shape in a larger one, and the best of these in the whole. With --plain one face starts from the front, and all of it is fitted
+to the whole picture from the first step, with two optimizers: coefficients and lights, and the camera.
+
+It works with light, so pictures are taken to the power of 2.2, and back to be looked at.
+"""
+
+import argparse
+import io
+import pathlib
+import time
+from collections import namedtuple
+from itertools import product
+
+import imageio.v3 as iio
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.animation import FuncAnimation
+from PIL import Image
+from tqdm import tqdm
+
+import taichi_dr as dr
+
+GAMMA = 2.2
+YAWS, PITCHES, ROLLS = (-40, -20, 0, 20, 40), (-10, 10), (-10, 10)  # degrees, of the poses to begin with
+Stage = namedtuple("Stage", "faces shrink antialias share rate turn shift")
+STAGES = (  # faces that enter, picture's and supersampled size, share of the steps, rates of coefficients and of pose (radians, distances)
+    Stage(faces=20, shrink=4, antialias=1, share=0.16, rate=0.1, turn=0.03, shift=0.006),
+    Stage(faces=4, shrink=2, antialias=1, share=0.2, rate=0.1, turn=0.02, shift=0.006),
+    Stage(faces=1, shrink=1, antialias=2, share=0.64, rate=0.05, turn=0.01, shift=0.006),
+)
+Settings = namedtuple("Settings", "eye at fov shape_weight color_weight landmarks landmark_weight")
+Picture = namedtuple("Picture", "colors mask")  # (H, W, 3) of light, (H, W) or None
+
+
+class Faces:
+    """What is sought, of B faces at once: coefficients, poses, and lights; arrays with gradients."""
+
+    def __init__(self, model, values):
+        self.model = model
+        self.shape, self.expression, self.color = (
+            None if modes is None else dr.array(values[name], vectors=False)
+            for name, modes in (("shape", model.shape), ("expression", model.expression), ("color", model.color))
+        )
+        self.pose = dr.Pose(values["rotation"], values["translation"])
+        self.ambient = dr.AmbientLight(values["ambient"])
+        self.sun = dr.DirectionalLight(values["direction"], values["sun"])
+
+    @staticmethod
+    def at_rest(model, rotations):
+        """Mean faces, turned, in a soft light from the upper left."""
+        count = len(rotations)
+        values = {
+            name: np.zeros((count, modes.count))
+            for name, modes in (("shape", model.shape), ("expression", model.expression), ("color", model.color))
+            if modes is not None
+        }
+        rows = {"translation": (0, 0, 0), "ambient": (0.3,) * 3, "direction": (-0.4, 0.4, 1.0), "sun": (1.5,) * 3}
+        return Faces(model, values | {name: np.tile(np.float64(x), (count, 1)) for name, x in rows.items()} | {"rotation": rotations})
+
+    def values(self, which=slice(None)):
+        """As NumPy, of some of the faces."""
+        arrays = {
+            "shape": self.shape, "expression": self.expression, "color": self.color, "rotation": self.pose.rotation,
+            "translation": self.pose.translation, "ambient": self.ambient.intensity, "direction": self.sun.direction, "sun": self.sun.intensity,
+        }  # fmt: skip
+        return {name: dr.read(x)[which] for name, x in arrays.items() if x is not None}
+
+    def mesh(self):
+        """As the eye sees them, turned and moved."""
+        mesh = self.model.mesh(self.shape, self.expression, self.color)
+        return mesh.with_vertices(dr.transform(mesh.vertices, self.pose))
+
+    @property
+    def form(self):
+        return [x for x in (self.shape, self.expression) if x is not None]
+
+    @property
+    def coefficients(self):
+        return [*self.form, *([] if self.color is None else [self.color])]
+
+    @property
+    def lights(self):
+        return [self.ambient, self.sun]
+
+    def keep_light_positive(self):
+        for light in self.lights:
+            dr.write(light.intensity, dr.read(light.intensity).clip(0))
+
+
+def view(settings, size, eye=None):
+    return dr.Camera.look_at(settings.eye if eye is None else eye, settings.at, fov=settings.fov, size=size)
+
+
+def renderer(settings, antialias):
+    reach = np.linalg.norm(np.subtract(settings.eye, settings.at))
+    return dr.DeferredRenderer(antialias=antialias, lambert="physical", near=0.01 * reach, far=10 * reach).quiet()
+
+
+def start_poses():
+    """Rotation vectors of heads that turn, nod and tilt."""
+
+    def rotations(axis, angles):
+        return [dr.so3_exp(np.radians(angle) * np.eye(3)[axis]) for angle in angles]
+
+    return np.stack([dr.so3_log(tilt @ turn @ nod) for turn, nod, tilt in product(rotations(1, YAWS), rotations(0, PITCHES), rotations(2, ROLLS))])
+
+
+def shrunk(picture, factor):
+    """The mean over squares of factor x factor pixels; the border that does not fill one is left out."""
+    height, width = (n // factor * factor for n in picture.colors.shape[:2])
+
+    def mean(x):
+        return x[:height, :width].reshape(height // factor, factor, width // factor, factor, -1).mean(axis=(1, 3))
+
+    return Picture(mean(picture.colors), None if picture.mask is None else mean(picture.mask)[..., 0])
+
+
+def add_losses(faces, camera, image, target, mask, marks, settings, loss):
+    """Per face mse, priors and landmarks; the first two are means over the faces."""
+    count = float(faces.pose.batch)
+    dr.losses.mse(image, target, loss, count, mask=mask)
+    for x in faces.form:
+        dr.losses.mean_square(x, loss, settings.shape_weight * count)
+    if faces.color is not None:
+        dr.losses.mean_square(faces.color, loss, settings.color_weight * count)
+    if marks is not None:
+        dr.losses.mse(dr.project(faces.mesh().vertices, camera), marks[0], loss, settings.landmark_weight * count, mask=marks[1])
+
+
+def landmark_targets(settings, vertices, size, whole):
+    """Places of the vertices on the screen, and a mask that is 1 at those that have one."""
+    if settings.landmarks is None:
+        return None
+    places, mask = np.zeros((1, vertices, 2)), np.zeros((1, vertices))
+    height, width = whole
+    for vertex, x, y in settings.landmarks:
+        places[0, int(vertex)] = (2 * x - width) / min(whole), (height - 2 * y) / min(whole)
+        mask[0, int(vertex)] = vertices / len(settings.landmarks)  # the mean over the landmarks
+    return dr.array(places), dr.array(mask)
+
+
+def refine(faces, picture, stage, settings, steps, watch):
+    """Adam on all faces at once, rates falling to a tenth; and how far each stays off, with its priors."""
+    small = shrunk(picture, stage.shrink)
+    target, mask = dr.array(small.colors[None]), None if small.mask is None else dr.array(small.mask[None], vectors=False)
+    camera, draw = view(settings, small.colors.shape[:2]), renderer(settings, stage.antialias)
+    marks = landmark_targets(settings, faces.model.mean.shape[1], small.colors.shape[:2], picture.colors.shape[:2])
+    reach = np.linalg.norm(np.subtract(settings.eye, settings.at))
+    groups = [
+        (faces.coefficients, stage.rate), ([x.intensity for x in faces.lights] + [faces.sun.direction], 0.05),
+        ([faces.pose.rotation], stage.turn), ([faces.pose.translation], stage.shift * reach),
+    ]  # fmt: skip
+    adam, loss = dr.optim.Adam([{"params": params, "lr": rate} for params, rate in groups]), dr.scalar()
+    off = np.zeros(faces.pose.batch)
+    for step in range(steps):
+        for group, (_, rate) in zip(adam.groups, groups, strict=True):
+            group["lr"] = rate * 0.1 ** (step / steps) * min(1, (step + 1) / 10)  # what Adam does at first it does blindly
+        with dr.Tape(loss):
+            image = draw(faces.mesh(), camera, faces.lights)
+            add_losses(faces, camera, image, target, mask, marks, settings, loss)
+        adam.step()
+        faces.keep_light_positive()
+        off = errors(dr.read(image)[..., :3], small)
+        best = int(off.argmin())
+        watch(faces, best, off[best], dr.read(image)[best, ..., :3], stage.shrink)
+    if faces.color is not None:
+        off = off + settings.color_weight * (dr.read(faces.color) ** 2).mean(axis=1)
+    for x in faces.form:
+        off = off + settings.shape_weight * (dr.read(x) ** 2).mean(axis=1)
+    return off
+
+
+def errors(images, picture):
+    """Mean squared difference of each picture, where the mask counts."""
+    off = (images - picture.colors) ** 2
+    return (off if picture.mask is None else off * picture.mask[..., None]).mean(axis=(1, 2, 3))
+
+
+def fit(model, picture, settings, steps, watch):
+    """From many poses in a small picture to one face in the whole; `watch` is told of every step."""
+    faces, stages = Faces.at_rest(model, start_poses()), STAGES
+    for k, stage in enumerate(stages):
+        off = refine(faces, picture, stage, settings, max(1, round(stage.share * steps)), watch)
+        best = np.argsort(off)[: stages[k + 1].faces if k + 1 < len(stages) else 1]
+        faces = Faces(model, faces.values(best))
+    return faces
+
+
+def fit_plainly(model, picture, settings, steps, watch):
+    """One face from the front, everything at once: coefficients and lights with one Adam, the camera with another."""
+    faces, camera, draw = Faces.at_rest(model, np.zeros((1, 3))), view(settings, picture.colors.shape[:2]), renderer(settings, 2)
+    target, mask = dr.array(picture.colors[None]), None if picture.mask is None else dr.array(picture.mask[None], vectors=False)
+    marks, loss = landmark_targets(settings, model.mean.shape[1], picture.colors.shape[:2], picture.colors.shape[:2]), dr.scalar()
+    inner = [*faces.coefficients, *(x.intensity for x in faces.lights), faces.sun.direction]
+    reach = np.linalg.norm(np.subtract(settings.eye, settings.at))
+    adams = dr.optim.Adam(inner, lr=0.1), dr.optim.Adam([camera.eye, camera.at], lr=0.5 * reach / 319)  # half a millimeter of a face in millimeters
+    for _ in range(steps):
+        with dr.Tape(loss):
+            image = draw(faces.mesh(), camera, faces.lights)
+            add_losses(faces, camera, image, target, mask, marks, settings, loss)
+        for adam in adams:
+            adam.step()
+        faces.keep_light_positive()
+        seen = dr.read(image)[..., :3]
+        watch(faces, 0, errors(seen, picture)[0], seen[0], 1)
+    return faces
+
+
+# --- What goes in -------------------------------------------------------------------------------------------------
+
+
+def read_picture(path, size, masked=None):
+    """Light of a picture file, its shorter side `size` pixels."""
+    values = iio.imread(path)
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all():
+            row, column = np.argwhere(~np.isfinite(values))[0][:2]
+            raise ValueError(f"{path}: expected finite numbers, got {values[row, column]} in row {row}, column {column}; mend these pixels")
+        values = (values.clip(0, 1) ** (1 / GAMMA) * 255).round().astype(np.uint8)
+    picture = Image.fromarray(values).convert("L" if masked else "RGBA")
+    scale = size / min(picture.size)
+    wanted = tuple(round(scale * n) for n in picture.size)
+    if wanted != picture.size:
+        print(f"{path}: {picture.size[0]} x {picture.size[1]} pixels, resampled to {wanted[0]} x {wanted[1]}")
+        picture = picture.resize(wanted, Image.Resampling.LANCZOS)
+    return np.asarray(picture) / 255.0
+
+
+def read_target(path, mask, size):
+    rgba = read_picture(path, size)
+    share = read_picture(mask, size, masked=True) if mask else None
+    if (rgba[..., 3] < 1).any():
+        share = rgba[..., 3] * (1.0 if share is None else share)
+    if share is not None and share.shape != rgba.shape[:2]:
+        raise ValueError(f"mask: expected the proportions of the target, {rgba.shape[1]} x {rgba.shape[0]}, got {share.shape[1]} x {share.shape[0]}")
+    return Picture(rgba[..., :3] ** GAMMA, share)
+
+
+def read_landmarks(path, vertices):
+    """Rows of (vertex, x, y), pixels of the target from its upper left corner."""
+    rows = np.loadtxt(path, delimiter=",", ndmin=2)
+    if rows.shape[1] != 3 or not np.isfinite(rows).all() or (rows[:, 0] != np.rint(rows[:, 0])).any():
+        raise ValueError(f"{path}: expected lines of vertex,x,y, got shape {rows.shape}; number the model's vertices from 0")
+    if not ((rows[:, 0] >= 0) & (rows[:, 0] < vertices)).all():
+        raise ValueError(f"{path}: expected vertices from 0 to {vertices - 1}, got {rows[:, 0].min():.0f} to {rows[:, 0].max():.0f}")
+    return rows
+
+
+def hidden_face(model, settings, size, seed):
+    """Coefficients, a pose and lights by chance, and their picture."""
+    random = np.random.default_rng(seed)
+    faces = Faces.at_rest(model, np.radians(random.uniform((-8, -25, -8), (8, 25, 8)))[None])
+    for x in faces.coefficients:
+        dr.write(x, random.normal(0, 1, x.shape).clip(-2, 2))
+    reach = np.linalg.norm(np.subtract(settings.eye, settings.at))
+    dr.write(faces.pose.translation, 0.02 * reach * random.uniform(-1, 1, (1, 3)))
+    dr.write(faces.sun.direction, [[random.choice((-0.6, 0.6)), 0.4, 1.0]])
+    dr.write(faces.sun.intensity, [[1.8, 1.6, 1.4]])
+    image = renderer(settings, 2)(faces.mesh(), view(settings, size), faces.lights)
+    return faces, Picture(dr.read(image)[0, ..., :3].astype(np.float64), None)
+
+
+# --- What comes out -----------------------------------------------------------------------------------------------
+
+
+class Diary:
+    """The state of the fit on disk and its pictures: loss curve | squared difference | render, every tenth step."""
+
+    def __init__(self, folder, picture, steps, every=10):
+        self.folder, self.picture, self.every = folder, picture, every
+        self.losses, self.shown, self.faces, self.best = [], [], None, 0
+        self.bar = tqdm(total=steps, desc="fit", leave=False)
+        self.figure, (self.curve, *axes) = plt.subplots(1, 3, figsize=(10.5, 3.6), layout="constrained")
+        (self.line,) = self.curve.semilogy([], [])
+        self.curve.set(xlabel="step", xlim=(0, steps), title="mean squared error")
+        nothing = np.zeros_like(picture.colors)
+        self.panels = [a.imshow(nothing, vmin=0, vmax=1) for a in axes]
+        for a, title in zip(axes, ("squared difference", "render"), strict=True):
+            a.set(title=title, xticks=[], yticks=[])
+
+    def __call__(self, faces, best, loss, image, shrink):
+        self.faces, self.best = faces, best
+        self.losses.append(float(loss))
+        self.bar.set_postfix(mse=f"{loss:.5f}", refresh=False)
+        self.bar.update()
+        if (len(self.losses) - 1) % self.every == 0:
+            self.show(image, shrink)
+            self.save_state()
+            self.figure.savefig(self.folder / "progress.png", dpi=80)
+
+    def show(self, image, shrink):
+        wanted = self.picture.colors
+        large = np.pad(image.repeat(shrink, axis=0).repeat(shrink, axis=1), ((0, shrink), (0, shrink), (0, 0)), mode="edge")
+        large = large[: wanted.shape[0], : wanted.shape[1]]
+        self.shown.append((len(self.losses), np.pad(large, [(0, n - m) for n, m in zip(wanted.shape, large.shape, strict=True)], mode="edge")))
+        self.draw(len(self.shown) - 1)
+
+    def draw(self, k):
+        count, image = self.shown[k]
+        self.line.set_data(range(count), self.losses[:count])
+        self.curve.set_ylim(0.8 * min(self.losses[:count]), 1.2 * max(self.losses[:count]))
+        self.panels[0].set_data(np.sqrt(((image - self.picture.colors) ** 2).mean(axis=-1, keepdims=True)).repeat(3, axis=-1).clip(0, 1))
+        self.panels[1].set_data(image.clip(0, 1) ** (1 / GAMMA))
+        return [self.line, *self.panels]
+
+    def save_state(self):
+        values = self.faces.values(slice(self.best, self.best + 1))
+        part = self.folder / "state.part.npz"
+        np.savez(part, **values)
+        part.replace(self.folder / "state.npz")  # a whole file, whenever the fit is stopped
+
+    def finish(self):
+        """GIF and a page that holds its pictures and needs no other file."""
+        self.bar.close()
+        frames = []
+        for k in range(len(self.shown)):
+            self.draw(k)
+            stream = io.BytesIO()
+            self.figure.savefig(stream, format="png", dpi=80)
+            frames.append(iio.imread(stream.getvalue())[..., :3])
+        dr.pictures.save_gif(self.folder / "fit.gif", frames, frames_per_second=8)
+        animation = FuncAnimation(self.figure, self.draw, frames=len(self.shown), interval=120, blit=False)
+        with matplotlib.rc_context({"savefig.dpi": 80, "animation.embed_limit": 100}):
+            (self.folder / "fit.html").write_text(f"<!doctype html><title>taichi_dr</title>{animation.to_jshtml()}", encoding="utf-8")
+        plt.close(self.figure)
+
+
+def turned(faces, settings, size):
+    """The face from three sides, upright."""
+    eye, at = (np.asarray(x, float) for x in (settings.eye, settings.at))
+    spin = dr.so3_exp(np.radians([[0, -40, 0], [0, 0, 0], [0, 40, 0]]))
+    pictures = []
+    for k in range(3):
+        camera = view(settings, size, at + spin[k] @ (eye - at))
+        pictures.append(dr.read(renderer(settings, 2)(faces.mesh(), camera, faces.lights))[0, ..., :3])
+    return np.concatenate(pictures, axis=1)
+
+
+def main(
+    model=None, target=None, mask=None, landmarks=None, steps=500, size=256, eye=None, at=None, fov=45.0, shape_weight=1e-4, color_weight=1e-3,
+    landmark_weight=0.1, plain=False, seed=0, out="out/fit_face",
+):  # fmt: skip
+    started = time.perf_counter()
+    folder = pathlib.Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    dr.init()
+
+    model = dr.MorphableModel.load(model) if model else dr.MorphableModel.synthetic()
+    mean = dr.read(model.mean)[0]
+    middle, height = (mean.min(axis=0) + mean.max(axis=0)) / 2, np.ptp(mean[:, 1])
+    dr.write(model.mean, mean[None] - middle)  # heads turn around their middle
+    at = np.subtract(middle if at is None else at, middle)
+    eye = at + (0, 0, 1.4 * height) if eye is None else np.subtract(eye, middle)
+    rows = read_landmarks(landmarks, len(mean)) if landmarks else None
+    settings = Settings(tuple(eye), tuple(at), fov, shape_weight, color_weight, rows, landmark_weight)
+    true, picture = (None, read_target(target, mask, size)) if target else hidden_face(model, settings, size, seed)
+
+    diary = Diary(folder, picture, steps)
+    begun, stopped = time.perf_counter(), False
+    try:
+        faces = (fit_plainly if plain else fit)(model, picture, settings, steps, diary)
+    except KeyboardInterrupt:
+        if diary.faces is None:
+            raise
+        stopped, faces = True, Faces(model, diary.faces.values(slice(diary.best, diary.best + 1)))
+    seconds = (time.perf_counter() - begun) / len(diary.losses)
+
+    image = dr.read(renderer(settings, 2)(faces.mesh(), view(settings, picture.colors.shape[:2]), faces.lights))[..., :3]
+    if plain and not stopped:
+        image = diary.shown[-1][1][None]
+    diary.faces, diary.best = faces, 0
+    diary.save_state()
+    face = model.mesh(faces.shape, faces.expression, faces.color)
+    face.with_vertices(dr.array(dr.read(face.vertices) + middle)).save(folder / "face.ply")
+    diary.show(image[0], 1)
+    diary.finish()
+    rows = [np.concatenate([picture.colors, image[0]], axis=1), turned(faces, settings, picture.colors.shape[0])]
+    dr.pictures.save(folder / "fit_face.png", rows[0].clip(0, 1) ** (1 / GAMMA))
+    dr.pictures.save(folder / "turned.png", rows[1].clip(0, 1) ** (1 / GAMMA))
+    mse = float(errors(image, picture)[0])
+    result = {"mse": mse, "seconds": seconds}
+    text = f"mse {mse:.6f}, {1e3 * seconds:.0f} ms per step"
+    if true is not None:
+        found, wanted = (dr.read(x.mesh().vertices)[0] for x in (faces, true))
+        result["distance"] = float(np.linalg.norm(found - wanted, axis=1).mean() / height)
+        text += f"; vertices {100 * result['distance']:.2f}% of the height off on average"
+    if stopped:
+        text = f"stopped after {len(diary.losses)} steps; what is found so far is kept: {text}"
+    print(f"{text}; {time.perf_counter() - started:.0f} s; see {folder}/fit.html, fit.gif, fit_face.png, turned.png, face.ply and state.npz")
+    return result
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="morphable model: Basel's or the like, .h5, or FLAME's, .npz; a synthetic head where left out")
+    parser.add_argument("--target", help="portrait; a random face of the model where left out")
+    parser.add_argument("--mask", help="picture that is white where the target counts")
+    parser.add_argument("--landmarks", help="text file of lines vertex,x,y: where vertices are in the target, in its pixels")
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--size", type=int, default=256, help="pixels on the shorter side")
+    parser.add_argument("--eye", type=float, nargs=3, help="place of the camera, in units of the model; before its middle where left out")
+    parser.add_argument("--at", type=float, nargs=3, help="what the camera looks at")
+    parser.add_argument("--fov", type=float, default=45.0, help="degrees")
+    parser.add_argument("--shape-weight", type=float, default=1e-4, help="of the mean squared shape coefficient")
+    parser.add_argument("--color-weight", type=float, default=1e-3, help="of the mean squared color coefficient")
+    parser.add_argument("--landmark-weight", type=float, default=0.1, help="of the mean squared distance of landmarks")
+    parser.add_argument("--plain", action="store_true", help="one face from the front, the camera moves, everything at once")
+    parser.add_argument("--seed", type=int, default=0, help="of the random face")
+    parser.add_argument("--out", default="out/fit_face", help="folder for the results")
+    main(**vars(parser.parse_args()))
