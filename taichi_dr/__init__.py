@@ -55,6 +55,7 @@ from .runtime import device as device
 from .runtime import init as init
 from .shading import shade as shade
 from .shading import shade_points as shade_points
+from .shadows import ShadowMaps as ShadowMaps
 from .tape import Tape as Tape
 
 __version__ = "0.1.0"

@@ -1,6 +1,7 @@
 """Deferred rendering: the visible surface first, then its shading pixel by pixel, then its edges."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from .arrays import Array
 from .mesh import Mesh
@@ -9,6 +10,7 @@ from .raster.fragments import Fragments
 from .raster.microedge import microedges
 from .raster.visible import Visible, rasterize
 from .render import SoftRenderer, Surface, View
+from .shadows import ShadowMaps, visibility
 
 EDGES = ("antialias", "microedge", None)
 EDGE_OPERATORS = {"antialias": blend_edges, "microedge": microedges}
@@ -27,13 +29,17 @@ class DeferredRenderer(SoftRenderer):
             pass between. "microedge" leaves the picture as it is and gives it gradients only, also in depth, where surfaces pass
             through each other. None leaves edges to be choices, without gradients.
         shading: "phong" or "flat"; normals of the vertices are interpolated and lit at every sample, "gouraud" is as "phong".
+        shadows: True, or `ShadowMaps(...)`: directional, point and spot lights cast shadows of the mesh on itself, which move
+            with its vertices and with the lights.
         lambert: "physical" scatters light as redner and physics do, I max(0, n . l) color / pi; "softras" without the 1 / pi.
         wrap, mipmaps, two_sided, near, far, background, cull: as of `SoftRenderer`.
 
     Raises:
-        ValueError: unknown `edges`; as `SoftRenderer`. At a call: a mesh with texels, which are for the soft rasterizer.
+        ValueError: unknown `edges`, `shadows` of another kind; as `SoftRenderer`. At a call: a mesh with texels, which are for the soft
+            rasterizer.
 
-    Source: Laine et al., ACM Transactions on Graphics, 2020; Li, redner's deferred rendering; Pidhorskyi et al., ECCV 2024.
+    Source: Laine et al., ACM Transactions on Graphics, 2020; Li, redner's deferred rendering; Pidhorskyi et al., ECCV 2024; of shadows
+    Worchel and Alexa, CVPR 2023.
     """
 
     def __init__(
@@ -42,6 +48,7 @@ class DeferredRenderer(SoftRenderer):
         antialias: int = 2,
         edges: str | None = "antialias",
         shading: str = "phong",
+        shadows: bool | ShadowMaps = False,
         wrap: str = "wrap",
         mipmaps: bool = True,
         two_sided: bool = False,
@@ -57,7 +64,9 @@ class DeferredRenderer(SoftRenderer):
             antialias=antialias, shading=shading, wrap=wrap, mipmaps=mipmaps, two_sided=two_sided, lambert=lambert, near=near, far=far,
             background=background, cull=cull, distance="hard", rgb="hard", alpha="hard",
         )  # fmt: skip
-        self.edges = edges
+        if not isinstance(shadows, bool | ShadowMaps):
+            raise ValueError(f"shadows: expected True, False or dr.ShadowMaps(...), got {shadows!r}")
+        self.edges, self.shadows = edges, ShadowMaps() if shadows is True else shadows or None
 
     def _is_fused(self, mesh: Mesh) -> bool:
         if mesh.texels is not None:
@@ -75,6 +84,11 @@ class DeferredRenderer(SoftRenderer):
 
     def _surface(self, view: View) -> Surface:
         return _VisibleSurface(self, view, self._visible(view))
+
+    def _visibility(self, surface: Surface, lights: Any) -> Array | None:
+        if self.shadows is None:
+            return None
+        return visibility(surface.mesh, lights, surface.position(), surface.fragments.views, self.shadows)
 
     def _finished(self, picture: Array, surface: Surface) -> Array:
         assert isinstance(surface, _VisibleSurface)

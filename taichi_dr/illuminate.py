@@ -2,32 +2,34 @@
 
     lit = color * diffuse * E + specular * S
 
-A thread takes strips of points. On CPUs it copies them in groups to local arrays, so that LLVM computes several at once; a
-group is seen by one view, so that the table's columns are the same for all of it. On GPUs a group is one point. Gradients of
-the table are summed in a fixed order, a strip of points after the other.
+where each light counts for as much of it as is visible, if that is given. A thread takes strips of points. On CPUs it copies
+them in groups to local arrays, so that LLVM computes several at once; a group is seen by one view, so that the table's columns
+are the same for all of it. On GPUs a group is one point. Gradients of the table are summed in a fixed order, a strip of points
+after the other.
 """
 
 import taichi as ti
 
 from . import runtime
 from .arrays import Array, Ints, Points, empty, grad_of, is_finite, split, vec3, work_item, zero
-from .light_table import DIFFUSE, ENVIRONMENT, EYE, LIGHTS, SHININESS, SPECULAR, TOTAL, WIDTHS
+from .light_table import DIFFUSE, ENVIRONMENT, EYE, LIGHTS, SHININESS, SOURCES, SPECULAR, TOTAL, WIDTHS
 from .lights import DIRECTIONAL, HARMONICS, POINT, SPOT
 from .materials import NO_HIGHLIGHT
 from .reflection import add_column, column, direction, direction_adjoint, environment, environment_adjoint, reflected, reflected_adjoint
-from .sums import Strips, row_total, strips
+from .sums import Strips, bounded_strips, row_total
 from .tape import operator
 
 NO_PAINT, WHITE, PAINTED = 0, 1, 2  # what the scattered light is multiplied by: it is left out, 1, the points' colors
 GROUP = 16  # points that a CPU computes together
 STRIP = 128  # points that a CPU thread takes at a time, forward
-MOST_PARTIALS = 1 << 22
 
 # The local arrays of a group, three numbers per vector. The adjoint goes on behind those of the forward pass.
-COLOR, N, X, VIEW, E, S, SEES = 0, 3, 6, 9, 12, 15, 18
-FORWARD_ROWS = 19
-GRAD, E_GRAD, S_GRAD, N_GRAD, X_GRAD, VIEW_GRAD, SIDE = 19, 22, 25, 28, 31, 34, 37
-ADJOINT_ROWS = 38
+COLOR, N, X, VIEW, E, S, SEES, SHOWN = 0, 3, 6, 9, 12, 15, 18, 19
+FORWARD_ROWS = 20
+GRAD, E_GRAD, S_GRAD, N_GRAD, X_GRAD, VIEW_GRAD, SIDE = 20, 23, 26, 29, 32, 35, 38
+ADJOINT_ROWS = 39
+
+Visibilities = ti.types.ndarray(dtype=float, ndim=2, needs_grad=False)  # (L, N): a row for each light
 
 
 def is_placed(kinds: tuple[int, ...], model: int, two_sided: int) -> bool:
@@ -94,20 +96,40 @@ def _load(
 
 
 @ti.func
+def _load_visibility(
+    shadowed: ti.template(), visibility: ti.template(), light: int, start: int, count: int, group: ti.template(), lanes: ti.template()
+):
+    if ti.static(shadowed):
+        for t in range(count):
+            lanes[SHOWN * group + t] = visibility[light, start + t]
+
+
+@ti.func
+def _shown(shadowed: ti.template(), lanes: ti.template(), group: ti.template(), t: int):
+    """How much of a light is visible."""
+    share = 1.0
+    if ti.static(shadowed):
+        share = lanes[SHOWN * group + t]
+    return share
+
+
+@ti.func
 def _add_lights(
     kind: ti.template(), kinds: ti.template(), model: ti.template(), table: ti.template(), row: int, first: int, number: int, shininess,
-    group: ti.template(), lanes: ti.template(),
+    shadowed: ti.template(), visibility: ti.template(), before: int, start: int, count: int, group: ti.template(), lanes: ti.template(),
 ):  # fmt: skip
     """E and S of a group with the lights of a kind, whose columns begin at `first`; returns where those of the next kind do."""
     if ti.static(kind in kinds):
         for k in range(number):
             light = _columns(table, row, first + k * ti.static(WIDTHS[kind]), ti.static(WIDTHS[kind]))
+            _load_visibility(shadowed, visibility, before + k, start, count, group, lanes)
             for t in range(group):
                 n, x, view = _get(lanes, N, group, t), _get(lanes, X, group, t), _get(lanes, VIEW, group, t)
                 scattered, mirrored = reflected(kind, model, n, x, view, light, shininess)
-                _add(lanes, E, group, t, scattered)
+                share = _shown(shadowed, lanes, group, t)
+                _add(lanes, E, group, t, share * scattered)
                 if ti.static(model != NO_HIGHLIGHT):
-                    _add(lanes, S, group, t, mirrored)
+                    _add(lanes, S, group, t, share * mirrored)
     return first + number * ti.static(WIDTHS[kind])
 
 
@@ -122,8 +144,9 @@ def _side(two_sided: ti.template(), n, toward_eye):
 
 @ti.kernel
 def _illuminate_kernel(
-    kinds: ti.template(), paint: ti.template(), model: ti.template(), two_sided: ti.template(), by_point: ti.template(), group: ti.template(),
-    albedo: Points, normals: Points, positions: Points, table: Points, directional: int, points: int, spots: int, views: Ints, lit: Points,
+    kinds: ti.template(), paint: ti.template(), model: ti.template(), two_sided: ti.template(), by_point: ti.template(), shadowed: ti.template(),
+    group: ti.template(), albedo: Points, normals: Points, positions: Points, table: Points, directional: int, points: int, spots: int,
+    views: Ints, visibility: Visibilities, lit: Points,
     steps: int, pad: int, threads: int, strip_count: int, length: int,
 ):  # fmt: skip
     for q in range(steps):
@@ -151,9 +174,12 @@ def _illuminate_kernel(
                     _put(lanes, E, group, t, arriving)
                     _put(lanes, S, group, t, vec3(0.0))
                 first, shininess = LIGHTS, surface[SHININESS, 0]
-                first = _add_lights(DIRECTIONAL, kinds, model, table, row, first, directional, shininess, group, lanes)
-                first = _add_lights(POINT, kinds, model, table, row, first, points, shininess, group, lanes)
-                first = _add_lights(SPOT, kinds, model, table, row, first, spots, shininess, group, lanes)
+                for turn in ti.static(range(3)):
+                    number, before = (directional, points, spots)[turn], (0, directional, directional + points)[turn]
+                    first = _add_lights(
+                        ti.static(SOURCES[turn]), kinds, model, table, row, first, number, shininess,
+                        shadowed, visibility, before, start, count, group, lanes,
+                    )  # fmt: skip
                 for t in range(group):
                     total = vec3(0.0)
                     if ti.static(paint != NO_PAINT):
@@ -171,18 +197,22 @@ def _illuminate_kernel(
 @operator
 def illuminate(
     kinds: tuple[int, ...], counts: tuple[int, int, int], paint: int, model: int, two_sided: bool,
-    albedo: Array, normals: Array, positions: Array, table: Array, views: Array | None, lit: Array,
+    albedo: Array, normals: Array, positions: Array, table: Array, views: Array | None, visibility: Array | None, lit: Array,
 ) -> None:  # fmt: skip
-    """Light the points. `kinds` are those of the lights other than ambient ones, each once, `counts` how many of SOURCES there are."""
+    """Light the points. `kinds` are those of the lights other than ambient ones, each once, `counts` how many of SOURCES there are.
+
+    `visibility` has a row for each of SOURCES, which serves all rows of points.
+    """
     group = GROUP if runtime.device().arch == "cpu" else 1
     length = STRIP if group > 1 else 1
     count = -(-lit.shape[1] // length)
-    how = kinds, paint, model, int(two_sided), int(views is not None), group
-    _illuminate_kernel(*how, albedo, normals, positions, table, *counts, _views(views), lit, *split(lit.shape[0] * count), count, length)
+    how = kinds, paint, model, int(two_sided), int(views is not None), int(visibility is not None), group
+    given = albedo, normals, positions, table, *counts, *_or_nothing(views, visibility)
+    _illuminate_kernel(*how, *given, lit, *split(lit.shape[0] * count), count, length)
 
 
-def _views(views: Array | None) -> Array:
-    return empty(int, (1,)) if views is None else views
+def _or_nothing(views: Array | None, visibility: Array | None) -> tuple[Array, Array]:
+    return empty(int, (1,)) if views is None else views, empty(float, (1, 1)) if visibility is None else visibility
 
 
 @ti.func
@@ -236,6 +266,7 @@ def _prepare_adjoint(
 @ti.func
 def _add_lights_adjoint(
     kind: ti.template(), kinds: ti.template(), model: ti.template(), table: ti.template(), row: int, first: int, number: int, shininess,
+    shadowed: ti.template(), visibility: ti.template(), visibility_grad: ti.template(), before: int, start: int, count: int,
     group: ti.template(), lanes: ti.template(), surface_grad: ti.template(), partials: ti.template(), strip: int,
 ):  # fmt: skip
     """Adds to the gradients of n, x and the direction to the eye, and E and S once more; each light's own go into the partials."""
@@ -243,19 +274,26 @@ def _add_lights_adjoint(
     if ti.static(kind in kinds):
         for k in range(number):
             light, light_grad, shininess_grad = _columns(table, row, first + k * width, width), ti.Matrix.zero(float, width, 3), 0.0
+            _load_visibility(shadowed, visibility, before + k, start, count, group, lanes)
             for t in range(group):
                 n, x, view = _get(lanes, N, group, t), _get(lanes, X, group, t), _get(lanes, VIEW, group, t)
+                share, e_grad, s_grad = _shown(shadowed, lanes, group, t), _get(lanes, E_GRAD, group, t), _get(lanes, S_GRAD, group, t)
                 n_grad, x_grad, view_grad, by_shininess, scattered, mirrored = reflected_adjoint(
-                    kind, model, n, x, view, light, shininess, _get(lanes, E_GRAD, group, t), _get(lanes, S_GRAD, group, t), light_grad
+                    kind, model, n, x, view, light, shininess, share * e_grad, share * s_grad, light_grad
                 )
                 _add(lanes, N_GRAD, group, t, n_grad)
-                _add(lanes, E, group, t, scattered)
+                _add(lanes, E, group, t, share * scattered)
                 if ti.static(kind != DIRECTIONAL):
                     _add(lanes, X_GRAD, group, t, x_grad)
                 if ti.static(model != NO_HIGHLIGHT):
                     _add(lanes, VIEW_GRAD, group, t, view_grad)
-                    _add(lanes, S, group, t, mirrored)
+                    _add(lanes, S, group, t, share * mirrored)
                     shininess_grad += by_shininess
+                if ti.static(shadowed):
+                    lanes[SHOWN * group + t] = e_grad.dot(scattered) + s_grad.dot(mirrored)
+            if ti.static(shadowed):
+                for t in range(count):
+                    visibility_grad[before + k, start + t] = visibility_grad[before + k, start + t] + lanes[SHOWN * group + t]
             surface_grad[SHININESS, 0] += shininess_grad
             _put_away(light_grad, table, partials, row, first + k * width, width, strip)
     return first + number * width
@@ -283,9 +321,10 @@ def _finish_adjoint(
 
 @ti.kernel
 def _illuminate_adjoint_kernel(
-    kinds: ti.template(), paint: ti.template(), model: ti.template(), two_sided: ti.template(), by_point: ti.template(), group: ti.template(),
-    albedo: Points, normals: Points, positions: Points, table: Points, directional: int, points: int, spots: int, views: Ints,
-    lit_grad: Points, albedo_grad: Points, normals_grad: Points, positions_grad: Points, partials: Strips,
+    kinds: ti.template(), paint: ti.template(), model: ti.template(), two_sided: ti.template(), by_point: ti.template(), shadowed: ti.template(),
+    group: ti.template(), albedo: Points, normals: Points, positions: Points, table: Points, directional: int, points: int, spots: int,
+    views: Ints, visibility: Visibilities, lit_grad: Points, albedo_grad: Points, normals_grad: Points, positions_grad: Points,
+    visibility_grad: Visibilities, partials: Strips,
     steps: int, pad: int, threads: int, strip_count: int, length: int,
 ):  # fmt: skip
     """A thread takes a strip of points in all views, so nobody else adds to their entries; it sums up the table's gradient."""
@@ -313,15 +352,12 @@ def _illuminate_adjoint_kernel(
                         _load(kinds, paint, model, two_sided, albedo, normals, positions, b, start, count, group, lanes)
                         _prepare_adjoint(kinds, paint, model, two_sided, surface, coefficients, count, group, lanes, surface_grad, coefficients_grad)
                         first, shininess = LIGHTS, surface[SHININESS, 0]
-                        first = _add_lights_adjoint(
-                            DIRECTIONAL, kinds, model, table, row, first, directional, shininess, group, lanes, surface_grad, partials, strip
-                        )
-                        first = _add_lights_adjoint(
-                            POINT, kinds, model, table, row, first, points, shininess, group, lanes, surface_grad, partials, strip
-                        )
-                        first = _add_lights_adjoint(
-                            SPOT, kinds, model, table, row, first, spots, shininess, group, lanes, surface_grad, partials, strip
-                        )
+                        for turn in ti.static(range(3)):
+                            number, before = (directional, points, spots)[turn], (0, directional, directional + points)[turn]
+                            first = _add_lights_adjoint(
+                                ti.static(SOURCES[turn]), kinds, model, table, row, first, number, shininess,
+                                shadowed, visibility, visibility_grad, before, start, count, group, lanes, surface_grad, partials, strip,
+                            )  # fmt: skip
                         _finish_adjoint(paint, model, surface, group, lanes, surface_grad)
                         for t in range(count):
                             i = start + t
@@ -366,22 +402,15 @@ def _add_strips_kernel(partials: Strips, table_grad: Points):
 @illuminate.adjoint
 def _illuminate_adjoint(
     kinds: tuple[int, ...], counts: tuple[int, int, int], paint: int, model: int, two_sided: bool,
-    albedo: Array, normals: Array, positions: Array, table: Array, views: Array | None, lit: Array,
+    albedo: Array, normals: Array, positions: Array, table: Array, views: Array | None, visibility: Array | None, lit: Array,
 ) -> None:  # fmt: skip
     points = albedo, normals, positions
     group = GROUP if runtime.device().arch == "cpu" else 1
-    length, count = _bounded_strips(lit.shape[1], table.shape[0] * table.shape[1])
+    length, count = bounded_strips(lit.shape[1], table.shape[0] * table.shape[1])
     partials = empty(vec3, (table.shape[0] * table.shape[1], count))
     zero(partials)
-    how = kinds, paint, model, int(two_sided), int(views is not None), group
-    _illuminate_adjoint_kernel(*how, *points, table, *counts, _views(views), lit.grad, *map(grad_of, points), partials, *split(count), count, length)
+    how = kinds, paint, model, int(two_sided), int(views is not None), int(visibility is not None), group
+    views_and_visibility = _or_nothing(views, visibility)
+    grads = *map(grad_of, points), grad_of(views_and_visibility[1])
+    _illuminate_adjoint_kernel(*how, *points, table, *counts, *views_and_visibility, lit.grad, *grads, partials, *split(count), count, length)
     _add_strips_kernel(partials, table.grad)
-
-
-def _bounded_strips(n: int, sums: int) -> tuple[int, int]:
-    """Length and number of strips, of which there are fewer where a table has very many rows."""
-    length, count = strips(n)
-    if sums * count > MOST_PARTIALS:
-        length = -(-n // max(1, MOST_PARTIALS // sums))
-        count = max(1, -(-n // length))
-    return length, count

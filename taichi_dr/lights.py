@@ -51,8 +51,9 @@ class DirectionalLight:
         direction: l, from the surface TO the light, of any length: three numbers, or (B, 3) for one per view; or an
             array of vec3, () or (B,), which is kept.
         intensity: as of `AmbientLight`.
+        shadow: casts shadows, where the renderer makes them.
 
-    Fields: `direction`, `intensity`, arrays with gradients. A direction of length zero lights nothing.
+    Fields: `direction`, `intensity`, arrays with gradients; `shadow`. A direction of length zero lights nothing.
 
     Raises:
         ValueError: a wrong shape, numbers that are not finite, or a direction of length zero.
@@ -60,9 +61,16 @@ class DirectionalLight:
 
     kind = DIRECTIONAL
 
-    def __init__(self, direction: Sequence | np.ndarray | Array = (0.0, 1.0, 0.0), intensity: float | Sequence | np.ndarray | Array = 0.5) -> None:
+    def __init__(
+        self,
+        direction: Sequence | np.ndarray | Array = (0.0, 1.0, 0.0),
+        intensity: float | Sequence | np.ndarray | Array = 0.5,
+        *,
+        shadow: bool = True,
+    ) -> None:
         self.direction = _direction_field(direction, "from the surface to the light")
         self.intensity = color_field("intensity", intensity)
+        self.shadow = bool(shadow)
 
 
 class PointLight:
@@ -72,8 +80,9 @@ class PointLight:
         position: in the world: three numbers, or (B, 3) for one per view; or an array of vec3, () or (B,), which is kept.
         intensity: as of `AmbientLight`.
         attenuation: divide by d^2; otherwise the distance does not count.
+        shadow: as of `DirectionalLight`.
 
-    Fields: `position`, `intensity`, arrays with gradients; `attenuation`. A point at the light's own position gets nothing,
+    Fields: `position`, `intensity`, arrays with gradients; `attenuation`, `shadow`. A point at the light's own position gets nothing,
     and a d below 1e-6 attenuates as 1e-6 does.
 
     Raises:
@@ -87,10 +96,12 @@ class PointLight:
         position: Sequence | np.ndarray | Array = (0.0, 1.0, 0.0),
         intensity: float | Sequence | np.ndarray | Array = 0.5,
         attenuation: bool = False,
+        *,
+        shadow: bool = True,
     ) -> None:
         self.position = field("position", position, 3)
         self.intensity = color_field("intensity", intensity)
-        self.attenuation = bool(attenuation)
+        self.attenuation, self.shadow = bool(attenuation), bool(shadow)
 
 
 class SpotLight:
@@ -99,15 +110,15 @@ class SpotLight:
         factor = s(t) max(0, cos a)^exponent,   s(t) = t^2 (3 - 2 t),   t = (cos a - cos outer) / (cos inner - cos outer) in [0, 1]
 
     Args:
-        position, intensity, attenuation: as of `PointLight`.
+        position, intensity, attenuation, shadow: as of `PointLight`.
         direction: of the axis, FROM the light into the scene, of any length; otherwise as of `DirectionalLight`.
         exponent: of the cosine, at least 0; 0 is the same light in all of the inner cone. A number, B of them, or an array
             of numbers, () or (B,).
         inner: degrees from the axis up to which there is the full light, likewise, less than `outer`.
         outer: degrees from the axis from which there is none, likewise, at most 90.
 
-    Fields: `position`, `direction`, `intensity`, `exponent`, `inner`, `outer`, arrays with gradients; `attenuation`. In
-    arrays, angles out of range count as 0 or 90 degrees, and a negative exponent as 0, with no gradient; angles that are
+    Fields: `position`, `direction`, `intensity`, `exponent`, `inner`, `outer`, arrays with gradients; `attenuation`,
+    `shadow`. In arrays, angles out of range count as 0 or 90 degrees, and a negative exponent as 0, with no gradient; angles that are
     equal, or in the wrong order, make a sharp edge of 1e-6 in the cosine at `outer`. A direction of length zero lights
     nothing.
 
@@ -127,6 +138,7 @@ class SpotLight:
         inner: float | Sequence[float] | np.ndarray | Array = 20.0,
         outer: float | Sequence[float] | np.ndarray | Array = 30.0,
         attenuation: bool = False,
+        shadow: bool = True,
     ) -> None:
         given = {"exponent": exponent, "inner": inner, "outer": outer}
         numbers = {name: view_numbers(name, x, 1) for name, x in given.items() if not isinstance(x, ti.Ndarray)}
@@ -141,7 +153,7 @@ class SpotLight:
         self.direction = _direction_field(direction, "from the light into the scene")
         self.intensity = color_field("intensity", intensity)
         self.exponent, self.inner, self.outer = (field(name, x, 1) for name, x in given.items())
-        self.attenuation = bool(attenuation)
+        self.attenuation, self.shadow = bool(attenuation), bool(shadow)
 
 
 class SphericalHarmonicsLight:

@@ -62,6 +62,15 @@ def pyramid(texture: Array) -> Pyramid:
     return built
 
 
+def single_level(texture: Array) -> Pyramid:
+    """A texture, (R, H, W) of vec3, as its own and only level: sampled between its texels, without mip maps."""
+    expect("texture", texture, 3, 3, "(R, H, W) of vec3")
+    size = (*texture.shape[1:], 0)
+    table = empty(int, 3)
+    write(table, size)
+    return Pyramid(texture, empty(vec3, (texture.shape[0], 1), needs_grad=True), table, [size])
+
+
 # --- Levels from finer levels -----------------------------------------------------------------------------------
 
 

@@ -294,7 +294,12 @@ class SoftRenderer:
         return shade_points(
             albedo, surface.normal(), surface.position(), lights,
             material=material, frame=frame, views=surface.fragments.views, two_sided=self.two_sided, lambert=self.lambert,
+            visibility=self._visibility(surface, lights),
         )  # fmt: skip
+
+    def _visibility(self, surface: "Surface", lights: Any) -> Array | None:
+        """How much of each light arrives at the fragments past the mesh; None: all."""
+        return None
 
 
 def _check_outputs(wanted: Sequence[str], attributes: Mapping[str, Array], mesh: Mesh) -> None:

@@ -37,6 +37,7 @@ def shade_points(
     views: Array | None = None,
     two_sided: bool = False,
     lambert: str = "softras",
+    visibility: Array | None = None,
 ) -> Array:
     """The colors of points of surfaces under the lights.
 
@@ -57,12 +58,14 @@ def shade_points(
             out of range counts as the nearest. None takes row b for view b.
         two_sided: turn normals towards the eye, which needs `frame` too.
         lambert: "softras" as above; "physical" divides E by pi for directional, point and spot lights, as redner and physics do.
+        visibility: what E and A of each light that comes from somewhere are multiplied by, (L, N): a row for each directional
+            light, then for each point light, then for each spot light, in their order; it serves all views. None is 1.
 
     Returns:
         (B, N) of vec3, with `views` (1, N).
 
-    Differentiable in `albedo`, `normals`, `positions`, the fields of lights and of the material, and the eyes in `frame`; not
-    in `views`, which are whole numbers. Where n . l <= 0 a light does nothing and has no gradient; where n . l rises
+    Differentiable in `albedo`, `normals`, `positions`, `visibility`, the fields of lights and of the material, and the eyes in `frame`;
+    not in `views`, which are whole numbers. Where n . l <= 0 a light does nothing and has no gradient; where n . l rises
     above 0 a highlight appears at once, and that jump has none either. Cosines up to 1e-6 count as 0 in powers, so
     slopes are finite at any shininess; at shininess 0 a highlight is 1 all over. Points with normal zero get ambient
     light only, of harmonics their mean. A point that is not finite may get any color; what is wrong with it stays there,
@@ -77,7 +80,8 @@ def shade_points(
     expect("albedo", albedo, 3, 2, "(B, N) of vec3")
     if not lights:
         return albedo
-    lit = _lit(lights, albedo.shape[1], PAINTED, albedo, normals, positions, material, frame, views, two_sided, lambert=lambert)
+    points = albedo, normals, positions
+    lit = _lit(lights, albedo.shape[1], PAINTED, *points, material, frame, views, two_sided, lambert=lambert, visibility=visibility)
     assert lit is not None
     return lit
 
@@ -95,6 +99,7 @@ def _lit(
     two_sided: bool = False,
     highlights: bool = True,
     lambert: str = "softras",
+    visibility: Array | None = None,
 ) -> Array | None:
     """As `shade_points`, or the scattered light alone (paint WHITE), or the highlights alone (NO_PAINT), None where there are none."""
     model, share = _model(material, frame) if highlights else NO_HIGHLIGHT, scattered_share(lambert)
@@ -142,9 +147,13 @@ def _lit(
     else:
         surface = material.diffuse, material.specular, material.shininess
     table, counts = tabulate(lights, surface, frame if with_eye else None, groups, share)
+    if visibility is not None:
+        expect("visibility", visibility, 1, 2, "(L, N) of numbers")
+        if tuple(visibility.shape) != (sum(counts), count):
+            raise ValueError(f"visibility: expected a row per light with a place or direction, {(sum(counts), count)}, got {tuple(visibility.shape)}")
     kinds = tuple(sorted({light.kind for light in lights} - {AMBIENT}))
     given = (albedo if paint == PAINTED else lit, normals if turned else lit, positions if placed else lit)  # lit stands for what is not asked for
-    illuminate(kinds, counts, paint, model if any(counts) else NO_HIGHLIGHT, two_sided and turned, *given, table, views, lit)
+    illuminate(kinds, counts, paint, model if any(counts) else NO_HIGHLIGHT, two_sided and turned, *given, table, views, visibility, lit)
     return lit
 
 

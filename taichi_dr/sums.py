@@ -11,6 +11,8 @@ import taichi as ti
 
 from .arrays import Array, Ints, Points, empty
 
+MOST_PARTIALS = 1 << 22
+
 Strips = ti.types.ndarray(ndim=2, needs_grad=False)  # (sums, strips), numbers or vectors
 
 
@@ -18,6 +20,15 @@ def strips(n: int) -> tuple[int, int]:
     """Length and number of the strips of n terms, both about sqrt(n)."""
     length = math.isqrt(max(1, n) - 1) + 1
     return length, max(1, -(-n // length))
+
+
+def bounded_strips(n: int, sums: int) -> tuple[int, int]:
+    """As `strips`, for many sums of n terms each: fewer strips where the sums are very many."""
+    length, count = strips(n)
+    if sums * count > MOST_PARTIALS:
+        length = -(-n // max(1, MOST_PARTIALS // sums))
+        count = max(1, -(-n // length))
+    return length, count
 
 
 def space(element: Any, sums: int, n: int) -> tuple[Array, Array, int]:
