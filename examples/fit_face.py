@@ -39,7 +39,7 @@ STAGES = (  # faces that enter, picture's and supersampled size, share of the st
     Stage(faces=4, shrink=2, antialias=1, share=0.2, rate=0.1, turn=0.02, shift=0.003),
     Stage(faces=1, shrink=1, antialias=2, share=0.64, rate=0.05, turn=0.01, shift=0.003),
 )
-Settings = namedtuple("Settings", "eye at fov shape_weight color_weight landmarks landmark_weight doubt")
+Settings = namedtuple("Settings", "eye at fov shape_weight color_weight landmarks landmark_weight doubt edges")
 DOUBT = 0.01  # how much of the priors is left in the end where the picture is of the model itself, without noise
 Picture = namedtuple("Picture", "colors mask")  # (H, W, 3) of light, (H, W) or None
 
@@ -105,8 +105,7 @@ def view(settings, size, eye=None):
 
 def renderer(settings, antialias):
     reach = np.linalg.norm(np.subtract(settings.eye, settings.at))
-    options = {"edges": "microedge", "lambert": "physical"}  # micro-edges also move the eyes, which meet the lids from behind
-    return dr.DeferredRenderer(antialias=antialias, near=0.01 * reach, far=10 * reach, **options).quiet()
+    return dr.DeferredRenderer(antialias=antialias, edges=settings.edges, lambert="physical", near=0.01 * reach, far=10 * reach).quiet()
 
 
 def start_poses():
@@ -351,7 +350,7 @@ def turned(faces, settings, size):
 
 def main(
     model=None, target=None, mask=None, landmarks=None, steps=500, size=256, eye=None, at=None, fov=45.0, shape_weight=1e-4, color_weight=1e-3,
-    landmark_weight=0.1, plain=False, seed=0, out="out/fit_face",
+    landmark_weight=0.1, edges=None, plain=False, seed=0, out="out/fit_face",
 ):  # fmt: skip
     started = time.perf_counter()
     folder = pathlib.Path(out)
@@ -365,7 +364,10 @@ def main(
     at = np.subtract(middle if at is None else at, middle)
     eye = at + (0, 0, 1.7 * height) if eye is None else np.subtract(eye, middle)
     rows = read_landmarks(landmarks, len(mean)) if landmarks else None
-    settings = Settings(tuple(eye), tuple(at), fov, shape_weight, color_weight, rows, landmark_weight, 1.0 if target else DOUBT)
+    # Micro-edges also move what passes through a surface, as eyes do through lids; but where the model's eyes are white and those of a
+    # portrait dark, that closes them.
+    doubt, known_edges = (1.0, "antialias") if target else (DOUBT, "microedge")
+    settings = Settings(tuple(eye), tuple(at), fov, shape_weight, color_weight, rows, landmark_weight, doubt, edges or known_edges)
     true, picture = (None, read_target(target, mask, size)) if target else hidden_face(model, settings, size, seed)
 
     diary = Diary(folder, picture, steps)
@@ -419,6 +421,7 @@ if __name__ == "__main__":
     parser.add_argument("--shape-weight", type=float, default=1e-4, help="of the mean squared shape coefficient")
     parser.add_argument("--color-weight", type=float, default=1e-3, help="of the mean squared color coefficient")
     parser.add_argument("--landmark-weight", type=float, default=0.1, help="of the mean squared distance of landmarks")
+    parser.add_argument("--edges", choices=("antialias", "microedge"), help="how silhouettes move; left out: microedge, with a target antialias")
     parser.add_argument("--plain", action="store_true", help="one face from the front, the camera moves, everything at once")
     parser.add_argument("--seed", type=int, default=0, help="of the random face")
     parser.add_argument("--out", default="out/fit_face", help="folder for the results")
