@@ -15,6 +15,7 @@ It works with light, so pictures are taken to the power of 2.2, and back to be l
 import argparse
 import io
 import pathlib
+import re
 import time
 from collections import namedtuple
 from itertools import product
@@ -39,6 +40,11 @@ STAGES = (  # faces that enter, picture's and supersampled size, share of the st
     Stage(faces=4, shrink=2, antialias=1, share=0.2, rate=0.1, turn=0.02, shift=0.003),
     Stage(faces=1, shrink=1, antialias=2, share=0.64, rate=0.05, turn=0.01, shift=0.003),
 )
+# The player's page asks for icons of another site; these signs take their place.
+SIGNS = {
+    "minus": "\u2212", "plus": "+", "fast-backward": "\u00ab", "fast-forward": "\u00bb", "step-backward": "\u2039", "step-forward": "\u203a",
+    "play": "\u25b8", "pause": "\u2016", "flip-horizontal": "", "play.fa-flip-horizontal": "\u25c2",
+}  # fmt: skip
 Settings = namedtuple("Settings", "eye at fov shape_weight color_weight landmarks landmark_weight doubt edges")
 DOUBT = 0.01  # how much of the priors is left in the end where the picture is of the model itself, without noise
 Picture = namedtuple("Picture", "colors mask")  # (H, W, 3) of light, (H, W) or None
@@ -224,14 +230,16 @@ def fit_plainly(model, picture, settings, steps, watch):
 
 
 def read_picture(path, size, masked=None):
-    """Light of a picture file, its shorter side `size` pixels."""
-    values = iio.imread(path)
+    """Pixels in [0, 1] of a picture file, or of an array in .npy, its shorter side `size` pixels long."""
+    values = np.load(path, allow_pickle=False) if str(path).endswith(".npy") else iio.imread(path)
+    if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (3, 4)):
+        raise ValueError(f"{path}: expected one picture, (H, W), (H, W, 3) or (H, W, 4), got shape {values.shape}")
     if values.dtype.kind == "f":
         if not np.isfinite(values).all():
             row, column = np.argwhere(~np.isfinite(values))[0][:2]
             raise ValueError(f"{path}: expected finite numbers, got {values[row, column]} in row {row}, column {column}; mend these pixels")
-        values = (values.clip(0, 1) ** (1 / GAMMA) * 255).round().astype(np.uint8)
-    picture = Image.fromarray(values).convert("L" if masked else "RGBA")
+        values = (values.clip(0, 1) * 255).round().astype(np.uint8)
+    picture = Image.fromarray(values if values.dtype == np.uint8 else (values // 257).astype(np.uint8)).convert("L" if masked else "RGBA")
     scale = size / min(picture.size)
     wanted = tuple(round(scale * n) for n in picture.size)
     if wanted != picture.size:
@@ -333,7 +341,10 @@ class Diary:
         dr.pictures.save_gif(self.folder / "fit.gif", frames, frames_per_second=8)
         animation = FuncAnimation(self.figure, self.draw, frames=len(self.shown), interval=120, blit=False)
         with matplotlib.rc_context({"savefig.dpi": 80, "animation.embed_limit": 100}):
-            (self.folder / "fit.html").write_text(f"<!doctype html><title>taichi_dr</title>{animation.to_jshtml()}", encoding="utf-8")
+            player = re.sub(r"<link[^>]*>", "", animation.to_jshtml())
+        signs = "".join(f'.fa-{name}::before {{ content: "{sign}"; font-style: normal }}' for name, sign in SIGNS.items())
+        page = f'<!doctype html><meta charset="utf-8"><title>A face from one picture</title><style>{signs}</style>{player}'
+        (self.folder / "fit.html").write_text(page, encoding="utf-8")
         plt.close(self.figure)
 
 
@@ -410,7 +421,7 @@ def main(
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="morphable model: Basel's or the like, .h5, or FLAME's, .npz; a synthetic head where left out")
-    parser.add_argument("--target", help="portrait; a random face of the model where left out")
+    parser.add_argument("--target", help="portrait, a picture or .npy; a random face of the model where left out")
     parser.add_argument("--mask", help="picture that is white where the target counts")
     parser.add_argument("--landmarks", help="text file of lines vertex,x,y: where vertices are in the target, in its pixels")
     parser.add_argument("--steps", type=int, default=500)

@@ -26,7 +26,7 @@ def run(f32, tmp_path, monkeypatch, capsys):
         spec.loader.exec_module(module)
         result = module.main(out=tmp_path / name, **arguments)
         text = capsys.readouterr().out
-        named = set(re.findall(r"[\w.]+\.(?:png|gif|obj|ply|glb)\b", text.rpartition("see ")[2]))
+        named = set(re.findall(r"[\w.]+\.(?:png|gif|obj|ply|glb|html|npz)\b", text.rpartition("see ")[2]))
         assert named >= set(promised), text
         for file in named:
             check_file(tmp_path / name / file)
@@ -40,6 +40,12 @@ def check_file(path):
     if path.suffix in (".png", ".gif"):
         frames = iio.imread(path, index=...)
         assert frames.dtype == np.uint8 and frames.shape[-1] in (3, 4) and np.ptp(frames[..., :3]) > 50, path
+    elif path.suffix == ".html":
+        text = path.read_text(encoding="utf-8")
+        assert "data:image/png;base64," in text and "<script" in text and "http" not in text, path  # needs no other file
+    elif path.suffix == ".npz":
+        with np.load(path) as state:
+            assert all(np.isfinite(state[name]).all() for name in state.files) and "shape" in state.files, path
     else:
         vertices = dr.read(dr.Mesh.load(path).vertices)
         assert np.isfinite(vertices).all() and vertices.shape[1] > 100
@@ -126,3 +132,76 @@ def test_fit_the_light_of_an_environment(run, shared):
     """Where no sun is sought, few steps find it."""
     (coefficients,) = run("fit_light", "fit.gif", "light.png", steps=120, size=24, environment=shared / "data/envmap/sunsky.exr")
     assert coefficients < 0.02
+
+
+# --- Faces --------------------------------------------------------------------------------------------------------
+
+FACE_FILES = "fit.html", "fit.gif", "fit_face.png", "turned.png", "face.ply", "state.npz"
+
+
+def test_fit_face(run):
+    result = run("fit_face", *FACE_FILES, steps=40, size=64)
+    assert result["mse"] < 0.01 and result["degrees"] < 90
+
+
+def test_fit_face_plainly(run):
+    assert run("fit_face", *FACE_FILES, steps=12, size=48, plain=True)["mse"] < 0.02
+
+
+@pytest.fixture
+def portrait(tmp_path, rng):
+    """A bright oval on black, higher than wide, smooth."""
+    y, x = np.mgrid[-1:1:80j, -0.8:0.8:64j]
+    picture = np.clip(1.5 - 1.5 * np.hypot(x / 0.6, y / 0.8), 0, 1)[..., None] * (220, 180, 140)
+    iio.imwrite(tmp_path / "portrait.png", picture.astype(np.uint8))
+    return tmp_path / "portrait.png"
+
+
+def test_a_portrait_of_another_size_is_resampled_and_it_is_said(run, portrait, tmp_path, monkeypatch):
+    """With a mask and landmarks, of a model file."""
+    pytest.importorskip("h5py")
+    dr.MorphableModel.synthetic(300, 4, 2, 3).save(tmp_path / "model.h5")
+    iio.imwrite(tmp_path / "mask.png", np.full((80, 64), 255, np.uint8))
+    (tmp_path / "marks.txt").write_text("10,32,40\n20,30,20\n")
+    files = {"model": tmp_path / "model.h5", "target": portrait, "mask": tmp_path / "mask.png", "landmarks": tmp_path / "marks.txt"}
+    said, show = [], print
+    monkeypatch.setattr("builtins.print", lambda *text, **options: (said.append(str(text[0])), show(*text, **options)))
+    run("fit_face", *FACE_FILES, steps=6, size=32, **files)
+    assert any("portrait.png: 64 x 80 pixels, resampled to 32 x 40" in text for text in said)
+
+
+def test_a_stopped_fit_keeps_what_it_has_found(run, monkeypatch, tmp_path):
+    """Ctrl-C in the middle of the second stage."""
+    from tqdm import tqdm
+
+    left, update = [12], tqdm.update
+
+    def stop_later(bar, *args):
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        return update(bar, *args)
+
+    monkeypatch.setattr(tqdm, "update", stop_later)
+    run("fit_face", *FACE_FILES, steps=40, size=48)
+    with np.load(tmp_path / "fit_face" / "state.npz") as state:
+        assert state["shape"].shape[0] == 1 and state["color"].any()
+
+
+def test_bad_portraits(run, portrait, tmp_path):
+    picture = iio.imread(portrait) / 255
+    cases = {
+        "nan.npy": (picture.copy(), "expected finite numbers, got .* in row 3, column 5"),
+        "many.npy": (picture[None, None], "expected one picture"),
+    }
+    cases["nan.npy"][0][3, 5, 1] = np.nan
+    for name, (values, message) in cases.items():
+        np.save(tmp_path / name, values)
+        with pytest.raises(ValueError, match=f"{name}: {message}"):
+            run("fit_face", target=tmp_path / name, steps=2, size=32)
+    iio.imwrite(tmp_path / "square.png", np.zeros((64, 64), np.uint8))
+    with pytest.raises(ValueError, match="mask: expected the proportions of the target, 32 x 40, got 32 x 32"):
+        run("fit_face", target=portrait, mask=tmp_path / "square.png", steps=2, size=32)
+    (tmp_path / "marks.txt").write_text("99999,1,2\n")
+    with pytest.raises(ValueError, match="marks.txt: expected vertices from 0 to"):
+        run("fit_face", target=portrait, landmarks=tmp_path / "marks.txt", steps=2, size=32)
