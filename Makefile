@@ -30,8 +30,11 @@ pictures: .venv/demo
 	$(BIN)/python examples/render.py $(SPOT) --out out/render
 	$(BIN)/python examples/fit_pose.py --out out/fit_pose
 	$(BIN)/python examples/fit_texture.py --out out/fit_texture
+	$(BIN)/python examples/fit_face.py --out out/fit_face
+	$(BIN)/python examples/fit_shadow.py --out out/fit_shadow
 	mkdir -p docs && cp out/fit/fit.png out/render/render.png docs/
 	cp out/fit_pose/fit_pose.png docs/pose.png && cp out/fit_texture/fit.png docs/texture.png
+	cp out/fit_face/fit_face.png docs/face.png && cp out/fit_shadow/fit_shadow.png docs/shadow.png
 
 .venv/demo: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -272,8 +272,9 @@ def hidden_face(model, settings, size, seed):
     """Coefficients, turn and light by chance, and their picture."""
     random = np.random.default_rng(seed)
     faces = Faces.at_rest(model, np.radians(random.uniform((-8, -20, -8), (8, 20, 8)))[None])
-    for x, deviation in (*((x, 1.0) for x in faces.form), *([] if faces.color is None else [(faces.color, 0.5)])):
-        dr.write(x, deviation * random.normal(0, 1, x.shape).clip(-2, 2))
+    for x, deviation in ((faces.shape, 1.0), (faces.expression, 0.5), (faces.color, 0.5)):
+        if x is not None:
+            dr.write(x, deviation * random.normal(0, 1, x.shape).clip(-2, 2))
     dr.write(faces.sun.direction, [[random.choice((-0.6, 0.6)), 0.4, 1.0]])
     dr.write(faces.sun.intensity, [[1.8, 1.6, 1.4]])
     image = renderer(settings, 2)(faces.mesh(), view(settings, size), faces.lights)

@@ -134,6 +134,10 @@ def test_fit_the_light_of_an_environment(run, shared):
     assert coefficients < 0.02
 
 
+def test_fit_shadow(run):
+    assert run("fit_shadow", "fit_shadow.gif", "fit_shadow.png", steps=60, size=48) < 1.0
+
+
 # --- Faces --------------------------------------------------------------------------------------------------------
 
 FACE_FILES = "fit.html", "fit.gif", "fit_face.png", "turned.png", "face.ply", "state.npz"
