@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import taichi_dr as dr
 from taichi_dr.arrays import Ints, empty
-from taichi_dr.raster.tiles import _blocks, prefix_sum, tile_lists
+from taichi_dr.raster.tiles import prefix_sum, sum_plan, tile_lists
 
 ANY_INPUT = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 MARGIN = 1e-5  # a pixel center this close to the edge of a box may count or not, by rounding
@@ -200,7 +200,7 @@ def test_more_pairs_than_32_bits_count(count, f32):
 
 @ti.kernel
 def prefix_kernel(offsets: Ints, sums: Ints, size: ti.types.ndarray(dtype=float, ndim=1), n: int, block: int, blocks: int):
-    prefix_sum(offsets, n, block, blocks, sums, size)
+    prefix_sum(offsets, n, block, blocks, False, sums, size)
 
 
 def check_running_sums(counts, block, blocks):
@@ -214,7 +214,7 @@ def check_running_sums(counts, block, blocks):
 
 def test_running_sums_of_every_length(f32, rng):
     for n in (*range(1, 301), 10**5):
-        block, blocks = _blocks(n)
+        block, blocks, _serial = sum_plan(n)
         assert block * (blocks - 1) < n <= block * blocks
         check_running_sums(rng.integers(0, 50, n), block, blocks)
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import taichi as ti
 
+from .. import runtime
 from ..arrays import ELEMENTS, Array, Faces, Floats, Ints, Picture, Points, empty, expect, is_finite, split, unrecorded, vec2, vec3, work_item
 from ..mesh import across, corner_incidence
 from ..sums import gather
@@ -28,7 +29,7 @@ from .channels import join_fours, split_fours
 from .composite import Names
 from .fragments import Pixels, count_offsets, room
 from .interpolate import inner
-from .tiles import MIN_DEPTH
+from .tiles import MIN_DEPTH, is_small
 from .triangle import doubled_area
 from .visible import Visible
 
@@ -84,7 +85,7 @@ def antialias(image: Array, screen: Array, faces: Array, visible: Visible, *, or
 
 def _blended(image: Array, screen: Array, faces: Array, crossings: Crossings) -> Array:
     out = empty(ELEMENTS[image.element_shape[0] if image.element_shape else 1], image.shape, needs_grad=True)
-    _antialias(image, screen, faces, crossings, empty(vec2, image.shape), out)
+    _antialias(image, screen, faces, crossings, None if runtime.device().arch == "cpu" else empty(vec2, image.shape), out)
     return out
 
 
@@ -104,7 +105,7 @@ def _crossings(screen: Array, faces: Array, visible: Visible, orthographic: bool
         _fill_kernel(
             screen, faces, sides.faces, sides.tips, offsets, f.face_ids, f.depths, places, of_side, distances, keys, total, int(orthographic)
         )  # fmt: skip
-        _claim_kernel(places, keys, nearest, winners, count)
+        _claim_kernel(places, keys, nearest, winners, count, is_small(count))
     return Crossings(offsets, count, places, of_side, distances, winners)
 
 
@@ -200,13 +201,15 @@ def _fill_kernel(
 
 
 @ti.kernel
-def _claim_kernel(places: Ints, keys: Ints, nearest: Ints, winners: Ints, count: int):
+def _claim_kernel(places: Ints, keys: Ints, nearest: Ints, winners: Ints, count: int, serial: ti.template()):
     """Of the crossings at a place the nearest wins, of those the first; a least number is the same in whatever order it is found."""
     for k in range(nearest.shape[0]):
         nearest[k], winners[k] = NOBODY, NOBODY
+    ti.loop_config(serialize=serial)
     for c in range(count):
         if places[c] >= 0:
             ti.atomic_min(nearest[places[c]], keys[c])
+    ti.loop_config(serialize=serial)
     for c in range(count):
         if places[c] >= 0:
             if keys[c] == nearest[places[c]]:
@@ -264,11 +267,40 @@ def _antialias_kernel(image: Picture, blends: Blends, out: Picture, steps: int, 
                 out[b, i, j] = total
 
 
+@ti.func
+def _pixels_of(place: int, batch: int, height: int, width: int):
+    """Of a place the axis, the view, and the two pixels, the left or upper one first."""
+    axis, b, i, j = place // (batch * height * width), place // (height * width) % batch, place // width % height, place % width
+    return axis, b, i, j, i + axis, j + 1 - axis
+
+
+@ti.kernel
+def _few_kernel(image: Picture, places: Ints, distances: Floats, winners: Ints, out: Picture, steps: int, pad: int, threads: int, count: int):
+    """For CPUs: a copy, and then the few pixels that edges pass, one after the other."""
+    for q in range(steps):
+        k = work_item(q, pad, threads, out.shape[0] * out.shape[1])
+        if k >= 0:
+            for j in range(out.shape[2]):
+                out[k // out.shape[1], k % out.shape[1], j] = image[k // out.shape[1], k % out.shape[1], j]
+    ti.loop_config(serialize=True)
+    for c in range(count):
+        if places[c] >= 0 and winners[ti.max(places[c], 0)] == c:
+            _axis, b, i0, j0, i1, j1 = _pixels_of(places[c], out.shape[0], out.shape[1], out.shape[2])
+            share, step = _blend_of(distances[c]), image[b, i1, j1] - image[b, i0, j0]
+            if share > 0.0:
+                out[b, i0, j0] = out[b, i0, j0] + share * step
+            else:
+                out[b, i1, j1] = out[b, i1, j1] + share * step
+
+
 @operator
-def _antialias(image: Array, screen: Array, faces: Array, crossings: Crossings, blends: Array, out: Array) -> None:
-    rows = split(out.shape[0] * out.shape[1])
-    _blends_kernel(crossings.winners, crossings.distances, blends, *rows)
-    _antialias_kernel(image, blends, out, *rows)
+def _antialias(image: Array, screen: Array, faces: Array, crossings: Crossings, blends: Array | None, out: Array) -> None:
+    rows, x = split(out.shape[0] * out.shape[1]), crossings
+    if blends is None:
+        _few_kernel(image, x.places, x.distances, x.winners, out, *rows, x.count)
+    else:
+        _blends_kernel(x.winners, x.distances, blends, *rows)
+        _antialias_kernel(image, blends, out, *rows)
 
 
 @ti.kernel
@@ -299,6 +331,27 @@ def _image_adjoint_kernel(blends: Blends, image_grad: Picture, out_grad: Picture
 
 
 @ti.kernel
+def _few_adjoint_kernel(
+    places: Ints, distances: Floats, winners: Ints, image_grad: Picture, out_grad: Picture, steps: int, pad: int, threads: int, count: int
+):
+    for q in range(steps):
+        k = work_item(q, pad, threads, out_grad.shape[0] * out_grad.shape[1])
+        if k >= 0:
+            b, i = k // out_grad.shape[1], k % out_grad.shape[1]
+            for j in range(out_grad.shape[2]):
+                image_grad[b, i, j] = image_grad[b, i, j] + out_grad[b, i, j]
+    ti.loop_config(serialize=True)
+    for c in range(count):
+        if places[c] >= 0 and winners[ti.max(places[c], 0)] == c:
+            _axis, b, i0, j0, i1, j1 = _pixels_of(places[c], out_grad.shape[0], out_grad.shape[1], out_grad.shape[2])
+            share, grad = _blend_of(distances[c]), out_grad[b, i0, j0]
+            if share <= 0.0:
+                grad = out_grad[b, i1, j1]
+            image_grad[b, i0, j0] = image_grad[b, i0, j0] - share * grad
+            image_grad[b, i1, j1] = image_grad[b, i1, j1] + share * grad
+
+
+@ti.kernel
 def _edges_adjoint_kernel(
     image: Picture, screen: Points, faces: Faces, offsets: Ints, places: Ints, sides: Ints, distances: Floats, winners: Ints,
     out_grad: Picture, corner_grads: Points, total: int, components: ti.template(),
@@ -311,8 +364,8 @@ def _edges_adjoint_kernel(
             corner_grads[b, 3 * f + corner] = vec3(0.0)
         for c in range(offsets[k], offsets[k + 1]):
             if places[c] >= 0 and winners[ti.max(places[c], 0)] == c:
-                axis, i, j = places[c] // (batch * height * width), places[c] // width % height, places[c] % width
-                i1, j1, side = i + axis, j + 1 - axis, sides[c]
+                axis, _view, i, j, i1, j1 = _pixels_of(places[c], batch, height, width)
+                side = sides[c]
                 u, v = (
                     _in_pixels(screen[b, faces[f][side]], height, width, axis),
                     _in_pixels(screen[b, faces[f][(side + 1) % 3]], height, width, axis),
@@ -331,11 +384,14 @@ def _edges_adjoint_kernel(
 
 
 @_antialias.adjoint
-def _antialias_adjoint(image: Array, screen: Array, faces: Array, crossings: Crossings, blends: Array, out: Array) -> None:
-    if image.grad is not None:
-        _image_adjoint_kernel(blends, image.grad, out.grad, *split(out.shape[0] * out.shape[1]))
+def _antialias_adjoint(image: Array, screen: Array, faces: Array, crossings: Crossings, blends: Array | None, out: Array) -> None:
+    rows, x = split(out.shape[0] * out.shape[1]), crossings
+    if image.grad is not None and blends is None:
+        _few_adjoint_kernel(x.places, x.distances, x.winners, image.grad, out.grad, *rows, x.count)
+    elif image.grad is not None:
+        _image_adjoint_kernel(blends, image.grad, out.grad, *rows)
     if screen.grad is not None:
-        x, incidence = crossings, corner_incidence(faces, screen.shape[1])
+        incidence = corner_incidence(faces, screen.shape[1])
         total, components = out.shape[0] * faces.shape[0], image.element_shape[0] if image.element_shape else 1
         corner_grads = empty(vec3, (out.shape[0], 3 * faces.shape[0]))
         _edges_adjoint_kernel(

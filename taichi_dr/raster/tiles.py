@@ -15,6 +15,7 @@ from .triangle import doubled_area
 MIN_DEPTH = 1e-6  # a face with a corner at or behind the camera has no place on the screen
 MIN_AREA = 1e-10  # twice the screen area under which a face is a line
 Boxes = ti.types.ndarray(dtype=ivec4, ndim=1, needs_grad=False)  # (B F,): pixels row0, row1, column0, column1, half-open
+SMALL = 1 << 14  # simple things that take a CPU's thread about 10 us
 RUN = 64  # length of the runs that one pass of ranks sorts
 
 
@@ -51,9 +52,9 @@ def tile_lists(screen: Array, faces: Array, batch: int, height: int, width: int,
     views_faces, views_tiles = batch * faces.shape[0], batch * rows * columns
     face_offsets, tile_offsets = empty(int, views_faces + 1), empty(int, views_tiles + 1)
     boxes = empty(ivec4, views_faces)
-    sums, size, first_bad = empty(int, max(_blocks(views_faces)[1], _blocks(views_tiles)[1])), empty(float, 1), empty(int, 1)
+    sums, size, first_bad = empty(int, max(sum_plan(views_faces)[1], sum_plan(views_tiles)[1])), empty(float, 1), empty(int, 1)
     with unrecorded():
-        _count_pairs_kernel(screen, faces, boxes, face_offsets, sums, size, first_bad, height, width, radius, *tile, keep, *_blocks(views_faces))
+        _count_pairs_kernel(screen, faces, boxes, face_offsets, sums, size, first_bad, height, width, radius, *tile, keep, *sum_plan(views_faces))
         if first_bad[0] < faces.shape[0]:
             bad = first_bad[0]
             raise ValueError(f"faces: expected indices from 0 to {screen.shape[1] - 1}, got {list(faces[bad])} in face {bad}; fix or drop that face")
@@ -63,18 +64,23 @@ def tile_lists(screen: Array, faces: Array, batch: int, height: int, width: int,
         pair_faces, pair_tiles, members = (empty(int, capacity(pairs)) for _ in range(3))
         cursors = empty(int, views_tiles)
         arguments = (boxes, face_offsets, pair_faces, pair_tiles, tile_offsets, cursors, sums, size, members)
-        if runtime.device().arch == "cpu":
-            _fill_kernel(*arguments, pairs, faces.shape[0], *tile, rows, columns, *_blocks(views_tiles), True)
-        else:
-            _fill_kernel(*arguments, pairs, faces.shape[0], *tile, rows, columns, *_blocks(views_tiles), False)
+        block, blocks, _serial = sum_plan(views_tiles)
+        on_cpu = runtime.device().arch == "cpu"
+        _fill_kernel(*arguments, pairs, faces.shape[0], *tile, rows, columns, block, blocks, is_small(pairs + views_tiles), on_cpu)
+        if not on_cpu:
             members = _sorted_lists(tile_offsets, members, views_tiles, pairs)
     return TileLists(boxes, face_offsets, pair_faces, pair_tiles, pairs, tile_offsets, members, tile, rows, columns)
 
 
-def _blocks(n: int) -> tuple[int, int]:
-    """Length and number of the blocks of a running sum over n counts, both about sqrt(n)."""
+def sum_plan(n: int) -> tuple[int, int, bool]:
+    """Length and number of the blocks of a running sum over n counts, both about sqrt(n), and whether one thread had better do it."""
     block = max(1, int(n**0.5))
-    return block, -(-n // block)
+    return block, -(-n // block), is_small(n)
+
+
+def is_small(n: int) -> bool:
+    """Whether a CPU does n simple things in less time than it takes to wake a second thread."""
+    return runtime.device().arch == "cpu" and n <= SMALL
 
 
 # --- In kernels -------------------------------------------------------------------------------------------------
@@ -127,11 +133,12 @@ def tile_range(box, tile_height: int, tile_width: int):
 
 
 @ti.func
-def prefix_sum(offsets: ti.template(), n: int, block: int, blocks: int, sums: ti.template(), size: ti.template()):
+def prefix_sum(offsets: ti.template(), n: int, block: int, blocks: int, serial: ti.template(), sums: ti.template(), size: ti.template()):
     """Turn the counts in offsets[0 ... n - 1] into their running sums, offsets[0] = 0 to offsets[n], block by block.
 
     `size` gets the total as a float: it shows an overflow that the integers wrap over.
     """
+    ti.loop_config(serialize=serial)
     for q in range(blocks):
         s = 0
         for k in range(q * block, ti.min((q + 1) * block, n)):
@@ -147,6 +154,7 @@ def prefix_sum(offsets: ti.template(), n: int, block: int, blocks: int, sums: ti
             s += here
             size[0] += float(here)
         offsets[n] = s
+    ti.loop_config(serialize=serial)
     for q in range(blocks):
         s = sums[q]
         for k in range(q * block, ti.min((q + 1) * block, n)):
@@ -158,10 +166,12 @@ def prefix_sum(offsets: ti.template(), n: int, block: int, blocks: int, sums: ti
 @ti.kernel
 def _count_pairs_kernel(
     screen: Points, faces: Faces, boxes: Boxes, face_offsets: Ints, sums: Ints, size: ti.types.ndarray(dtype=float, ndim=1), first_bad: Ints,
-    height: int, width: int, radius: float, tile_height: int, tile_width: int, keep: int, block: int, blocks: int,
+    height: int, width: int, radius: float, tile_height: int, tile_width: int, keep: int, block: int, blocks: int, serial: ti.template(),
 ):  # fmt: skip
+    ti.loop_config(serialize=True)
     for _ in range(1):
         first_bad[0] = faces.shape[0]
+    ti.loop_config(serialize=serial)
     for f in range(faces.shape[0]):
         if ti.min(faces[f].x, faces[f].y, faces[f].z) < 0 or ti.max(faces[f].x, faces[f].y, faces[f].z) >= screen.shape[1]:
             ti.atomic_min(first_bad[0], f)
@@ -172,14 +182,15 @@ def _count_pairs_kernel(
             boxes[k] = face_box(screen, faces, b % screen.shape[0], f, radius, height, width, keep)
             ty0, ty1, tx0, tx1 = tile_range(boxes[k], tile_height, tile_width)
             face_offsets[k] = (ty1 - ty0) * (tx1 - tx0)
-    prefix_sum(face_offsets, face_offsets.shape[0] - 1, block, blocks, sums, size)
+    prefix_sum(face_offsets, face_offsets.shape[0] - 1, block, blocks, serial, sums, size)
 
 
 @ti.kernel
 def _fill_kernel(
     boxes: Boxes, face_offsets: Ints, pair_faces: Ints, pair_tiles: Ints, tile_offsets: Ints, cursors: Ints,
     sums: Ints, size: ti.types.ndarray(dtype=float, ndim=1), members: Ints,
-    pairs: int, face_count: int, tile_height: int, tile_width: int, rows: int, columns: int, block: int, blocks: int, in_order: ti.template(),
+    pairs: int, face_count: int, tile_height: int, tile_width: int, rows: int, columns: int, block: int, blocks: int,
+    serial: ti.template(), in_order: ti.template(),
 ):  # fmt: skip
     for k in range(face_offsets.shape[0] - 1):
         b, n = k // face_count, face_offsets[k]
@@ -189,11 +200,14 @@ def _fill_kernel(
                 pair_faces[n] = k
                 pair_tiles[n] = (b * rows + ty) * columns + tx
                 n += 1
+    ti.loop_config(serialize=serial)
     for k in range(cursors.shape[0]):
         tile_offsets[k] = 0
+    ti.loop_config(serialize=serial)
     for n in range(pairs):
         ti.atomic_add(tile_offsets[pair_tiles[n]], 1)
-    prefix_sum(tile_offsets, cursors.shape[0], block, blocks, sums, size)
+    prefix_sum(tile_offsets, cursors.shape[0], block, blocks, serial, sums, size)
+    ti.loop_config(serialize=serial)
     for k in range(cursors.shape[0]):
         cursors[k] = tile_offsets[k]
     # Pairs are in the order of faces: a CPU thread that walks them writes every tile's list in that order.
@@ -209,7 +223,7 @@ def lists_by_key(keys: Array, groups: int) -> tuple[Array, Array]:
     """
     count = keys.shape[0]
     offsets, cursors, members = empty(int, groups + 2), empty(int, groups + 1), empty(int, capacity(count))
-    block, blocks = _blocks(groups + 1)
+    block, blocks, _serial = sum_plan(groups + 1)
     with unrecorded():
         _group_kernel(keys, offsets, cursors, members, empty(int, blocks), empty(float, 1), groups + 1, block, blocks)
         return offsets, _sorted_lists(offsets, members, groups, offsets[groups])
@@ -224,7 +238,7 @@ def _group_kernel(
         offsets[k] = 0
     for n in range(keys.shape[0]):
         ti.atomic_add(offsets[keys[n]], 1)
-    prefix_sum(offsets, groups, block, blocks, sums, size)
+    prefix_sum(offsets, groups, block, blocks, False, sums, size)
     for k in range(groups):
         cursors[k] = offsets[k]
     for n in range(keys.shape[0]):
