@@ -131,6 +131,37 @@ def _zero_kernel(x: ti.types.ndarray(needs_grad=False)):
         x[index] = ti.zero(x[index])
 
 
+def copy(x: Array, out: Array) -> None:
+    """out <- x, of one shape and element."""
+    if impl.current_cfg().arch in _HOSTS:
+        _memory(out)[...] = _memory(x)
+    else:
+        with unrecorded():
+            _copy_kernel(x, out)
+
+
+@ti.kernel
+def _copy_kernel(x: ti.types.ndarray(needs_grad=False), out: ti.types.ndarray(needs_grad=False)):
+    for index in ti.grouped(x):
+        out[index] = x[index]
+
+
+def add(x: Array, out: Array) -> None:
+    """out <- out + x, of one shape and element."""
+    if impl.current_cfg().arch in _HOSTS:
+        total = _memory(out)
+        total += _memory(x)
+    else:
+        with unrecorded():
+            _add_kernel(x, out)
+
+
+@ti.kernel
+def _add_kernel(x: ti.types.ndarray(needs_grad=False), out: ti.types.ndarray(needs_grad=False)):
+    for index in ti.grouped(x):
+        out[index] = out[index] + x[index]
+
+
 class unrecorded:
     """Within it Taichi's tapes record nothing: for work that is no step of the computation."""
 

@@ -21,7 +21,26 @@ from typing import NamedTuple
 import taichi as ti
 
 from .. import runtime
-from ..arrays import ELEMENTS, Array, Faces, Floats, Ints, Picture, Points, empty, expect, is_finite, split, unrecorded, vec2, vec3, work_item
+from ..arrays import (
+    ELEMENTS,
+    Array,
+    Faces,
+    Floats,
+    Ints,
+    Picture,
+    Points,
+    add,
+    copy,
+    empty,
+    expect,
+    is_finite,
+    split,
+    unrecorded,
+    vec2,
+    vec3,
+    work_item,
+    zero,
+)
 from ..mesh import across, corner_incidence
 from ..sums import gather
 from ..tape import operator
@@ -29,14 +48,14 @@ from .channels import join_fours, split_fours
 from .composite import Names
 from .fragments import Pixels, count_offsets, room
 from .interpolate import inner
-from .tiles import MIN_DEPTH, is_small
+from .tiles import MIN_DEPTH
 from .triangle import doubled_area
 from .visible import Visible
 
 Blends = ti.types.ndarray(dtype=vec2, ndim=3, needs_grad=False)  # (B, H, W): with the pixel to the right, and with that below
 
 RIGHT, DOWN = 0, 1
-NOBODY = 2**31 - 1
+MOST = 2**31 - 1  # what counts more is more than what counts less, and nothing is 0: MOST - the number of a crossing, of its depth's bits
 
 
 class Crossings(NamedTuple):
@@ -47,7 +66,7 @@ class Crossings(NamedTuple):
     places: Array  # (N,): (axis B + b) H W + i W + j of the left or upper pixel, -1 beyond the image
     sides: Array  # (N,): of the face
     distances: Array  # (N,): d from that pixel, where the face is on its side; d - 1 < 0 from the other, where it is there
-    winners: Array  # (2 B H W,): the crossing that counts at a place
+    winners: Array  # (2 B H W,): at a place MOST - c of the crossing that counts, 0 where there is none
 
 
 def antialias(image: Array, screen: Array, faces: Array, visible: Visible, *, orthographic: bool = False) -> Array:
@@ -100,12 +119,18 @@ def _crossings(screen: Array, faces: Array, visible: Visible, orthographic: bool
         _count_kernel(screen, faces, sides.faces, sides.tips, offsets, total, height, width)
     count = count_offsets(offsets, total)
     places, of_side, distances, keys = empty(int, room(count)), empty(int, room(count)), empty(float, room(count)), empty(int, room(count))
-    nearest, winners = empty(int, 2 * batch * height * width), empty(int, 2 * batch * height * width)
+    winners = empty(int, 2 * batch * height * width)
+    zero(winners)
     with unrecorded():
         _fill_kernel(
             screen, faces, sides.faces, sides.tips, offsets, f.face_ids, f.depths, places, of_side, distances, keys, total, int(orthographic)
         )  # fmt: skip
-        _claim_kernel(places, keys, nearest, winners, count, is_small(count))
+        if runtime.device().arch == "cpu":
+            _claim_in_turn_kernel(places, keys, winners, count)
+        else:
+            nearest = empty(int, winners.shape)
+            zero(nearest)
+            _claim_kernel(places, keys, nearest, winners, count)
     return Crossings(offsets, count, places, of_side, distances, winners)
 
 
@@ -185,7 +210,7 @@ def _fill_kernel(
                             t = (line - u.y) / (v.y - u.y)
                             x = u.x + t * (v.x - u.x)
                             j = int(ti.math.clamp(ti.floor(x), -1.0, float(along)))
-                            places[c], sides[c], distances[c], keys[c] = -1, side, ti.select(low_side, x - j, x - j - 1.0), NOBODY
+                            places[c], sides[c], distances[c], keys[c] = -1, side, ti.select(low_side, x - j, x - j - 1.0), 0
                             if 0 <= j and j + 1 < along:
                                 i0, j0 = ti.select(axis == RIGHT, line, j), ti.select(axis == RIGHT, j, line)
                                 i1, j1 = i0 + axis, j0 + 1 - axis
@@ -196,24 +221,36 @@ def _fill_kernel(
                                 )
                                 if seen != 0:
                                     places[c] = ((axis * batch + b) * height + i0) * width + j0
-                                    keys[c] = ti.bit_cast(ti.cast(depth, ti.f32), ti.i32)  # positive floats are in the order of their bits
+                                    keys[c] = MOST - ti.bit_cast(ti.cast(depth, ti.f32), ti.i32)  # positive floats are in the order of their bits
                             c += 1
 
 
 @ti.kernel
-def _claim_kernel(places: Ints, keys: Ints, nearest: Ints, winners: Ints, count: int, serial: ti.template()):
-    """Of the crossings at a place the nearest wins, of those the first; a least number is the same in whatever order it is found."""
-    for k in range(nearest.shape[0]):
-        nearest[k], winners[k] = NOBODY, NOBODY
-    ti.loop_config(serialize=serial)
+def _claim_kernel(places: Ints, keys: Ints, nearest: Ints, winners: Ints, count: int):
+    """Of the crossings at a place the nearest wins, of those the first; what is most is the same in whatever order it is found."""
     for c in range(count):
         if places[c] >= 0:
-            ti.atomic_min(nearest[places[c]], keys[c])
-    ti.loop_config(serialize=serial)
+            ti.atomic_max(nearest[places[c]], keys[c])
     for c in range(count):
         if places[c] >= 0:
             if keys[c] == nearest[places[c]]:
-                ti.atomic_min(winners[places[c]], c)
+                ti.atomic_max(winners[places[c]], MOST - c)
+
+
+@ti.kernel
+def _claim_in_turn_kernel(places: Ints, keys: Ints, winners: Ints, count: int):
+    """For CPUs, where they are few for two threads."""
+    ti.loop_config(serialize=True)
+    for c in range(count):
+        if places[c] >= 0:
+            best = winners[places[c]]
+            if best == 0 or keys[c] > keys[ti.min(MOST - best, c)]:
+                winners[places[c]] = MOST - c
+
+
+@ti.func
+def _wins(places: ti.template(), winners: ti.template(), c: int):
+    return places[c] >= 0 and winners[ti.max(places[c], 0)] == MOST - c
 
 
 @ti.func
@@ -232,9 +269,9 @@ def _blends_kernel(winners: Ints, distances: Floats, blends: Blends, steps: int,
             for j in range(blends.shape[2]):
                 found = vec2(0.0)
                 for axis in ti.static(range(2)):
-                    c = winners[((axis * blends.shape[0] + b) * blends.shape[1] + i) * blends.shape[2] + j]
-                    if c != NOBODY:
-                        found[axis] = _blend_of(distances[c])
+                    best = winners[((axis * blends.shape[0] + b) * blends.shape[1] + i) * blends.shape[2] + j]
+                    if best > 0:
+                        found[axis] = _blend_of(distances[MOST - best])
                 blends[b, i, j] = found
 
 
@@ -275,16 +312,11 @@ def _pixels_of(place: int, batch: int, height: int, width: int):
 
 
 @ti.kernel
-def _few_kernel(image: Picture, places: Ints, distances: Floats, winners: Ints, out: Picture, steps: int, pad: int, threads: int, count: int):
-    """For CPUs: a copy, and then the few pixels that edges pass, one after the other."""
-    for q in range(steps):
-        k = work_item(q, pad, threads, out.shape[0] * out.shape[1])
-        if k >= 0:
-            for j in range(out.shape[2]):
-                out[k // out.shape[1], k % out.shape[1], j] = image[k // out.shape[1], k % out.shape[1], j]
+def _few_kernel(image: Picture, places: Ints, distances: Floats, winners: Ints, out: Picture, count: int):
+    """For CPUs: the few pixels that edges pass, one after the other."""
     ti.loop_config(serialize=True)
     for c in range(count):
-        if places[c] >= 0 and winners[ti.max(places[c], 0)] == c:
+        if _wins(places, winners, c):
             _axis, b, i0, j0, i1, j1 = _pixels_of(places[c], out.shape[0], out.shape[1], out.shape[2])
             share, step = _blend_of(distances[c]), image[b, i1, j1] - image[b, i0, j0]
             if share > 0.0:
@@ -297,7 +329,8 @@ def _few_kernel(image: Picture, places: Ints, distances: Floats, winners: Ints, 
 def _antialias(image: Array, screen: Array, faces: Array, crossings: Crossings, blends: Array | None, out: Array) -> None:
     rows, x = split(out.shape[0] * out.shape[1]), crossings
     if blends is None:
-        _few_kernel(image, x.places, x.distances, x.winners, out, *rows, x.count)
+        copy(image, out)
+        _few_kernel(image, x.places, x.distances, x.winners, out, x.count)
     else:
         _blends_kernel(x.winners, x.distances, blends, *rows)
         _antialias_kernel(image, blends, out, *rows)
@@ -331,18 +364,10 @@ def _image_adjoint_kernel(blends: Blends, image_grad: Picture, out_grad: Picture
 
 
 @ti.kernel
-def _few_adjoint_kernel(
-    places: Ints, distances: Floats, winners: Ints, image_grad: Picture, out_grad: Picture, steps: int, pad: int, threads: int, count: int
-):
-    for q in range(steps):
-        k = work_item(q, pad, threads, out_grad.shape[0] * out_grad.shape[1])
-        if k >= 0:
-            b, i = k // out_grad.shape[1], k % out_grad.shape[1]
-            for j in range(out_grad.shape[2]):
-                image_grad[b, i, j] = image_grad[b, i, j] + out_grad[b, i, j]
+def _few_adjoint_kernel(places: Ints, distances: Floats, winners: Ints, image_grad: Picture, out_grad: Picture, count: int):
     ti.loop_config(serialize=True)
     for c in range(count):
-        if places[c] >= 0 and winners[ti.max(places[c], 0)] == c:
+        if _wins(places, winners, c):
             _axis, b, i0, j0, i1, j1 = _pixels_of(places[c], out_grad.shape[0], out_grad.shape[1], out_grad.shape[2])
             share, grad = _blend_of(distances[c]), out_grad[b, i0, j0]
             if share <= 0.0:
@@ -363,7 +388,7 @@ def _edges_adjoint_kernel(
         for corner in ti.static(range(3)):
             corner_grads[b, 3 * f + corner] = vec3(0.0)
         for c in range(offsets[k], offsets[k + 1]):
-            if places[c] >= 0 and winners[ti.max(places[c], 0)] == c:
+            if _wins(places, winners, c):
                 axis, _view, i, j, i1, j1 = _pixels_of(places[c], batch, height, width)
                 side = sides[c]
                 u, v = (
@@ -387,7 +412,8 @@ def _edges_adjoint_kernel(
 def _antialias_adjoint(image: Array, screen: Array, faces: Array, crossings: Crossings, blends: Array | None, out: Array) -> None:
     rows, x = split(out.shape[0] * out.shape[1]), crossings
     if image.grad is not None and blends is None:
-        _few_adjoint_kernel(x.places, x.distances, x.winners, image.grad, out.grad, *rows, x.count)
+        add(out.grad, image.grad)
+        _few_adjoint_kernel(x.places, x.distances, x.winners, image.grad, out.grad, x.count)
     elif image.grad is not None:
         _image_adjoint_kernel(blends, image.grad, out.grad, *rows)
     if screen.grad is not None:

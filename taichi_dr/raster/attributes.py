@@ -2,7 +2,7 @@
 
 import taichi as ti
 
-from ..arrays import ELEMENTS, Array, Faces, Ints, Picture, Points, empty, split, vec3, work_item
+from ..arrays import ELEMENTS, Array, Faces, Ints, Picture, Points, empty, split, vec3, work_item, zero
 from ..tape import operator
 from .channels import join_fours, take_four
 from .composite import composite
@@ -52,15 +52,8 @@ def _picture(values: Array, faces: Array, visible: Visible | Fragments) -> Array
 
 
 @ti.kernel
-def _show_kernel(
-    values: Values, faces: Faces, weights: Points, face_of: Ints, views: Ints, pixels: Ints, out: Picture, steps: int, pad: int, threads: int
-):
+def _show_kernel(values: Values, faces: Faces, weights: Points, face_of: Ints, views: Ints, pixels: Ints, out: Picture):
     """A pixel shows one fragment at most, and all of it."""
-    for q in range(steps):
-        k = work_item(q, pad, threads, out.shape[0] * out.shape[1])
-        if k >= 0:
-            for j in range(out.shape[2]):
-                out[k // out.shape[1], k % out.shape[1], j] = ti.zero(out[0, 0, 0])
     for m in range(weights.shape[1]):
         if pixels[m] >= 0:
             b, face, w, height, width = views[m] % values.shape[0], faces[face_of[m]], weights[0, m], out.shape[1], out.shape[2]
@@ -70,7 +63,8 @@ def _show_kernel(
 
 @operator
 def _show(values: Array, faces: Array, weights: Array, fragments: Fragments, out: Array) -> None:
-    _show_kernel(values, faces, weights, fragments.faces, fragments.views, fragments.pixels, out, *split(out.shape[0] * out.shape[1]))
+    zero(out)
+    _show_kernel(values, faces, weights, fragments.faces, fragments.views, fragments.pixels, out)
 
 
 @ti.kernel

@@ -22,7 +22,7 @@ Source: Pidhorskyi et al., "Rasterized Edge Gradients: Handling Discontinuities 
 
 import taichi as ti
 
-from ..arrays import ELEMENTS, Array, Faces, Ints, Points, empty, expect, is_finite, ivec3, split, vec2, vec3, work_item
+from ..arrays import ELEMENTS, Array, Faces, Ints, Points, add, copy, empty, expect, is_finite, ivec3, split, vec2, vec3, work_item
 from ..mesh import across
 from ..tape import operator
 from . import triangle
@@ -75,37 +75,9 @@ def microedges(image: Array, screen: Array, faces: Array, visible: Visible, *, o
     return out
 
 
-@ti.kernel
-def _copy_kernel(image: AnyPicture, out: AnyPicture, steps: int, pad: int, threads: int):
-    for q in range(steps):
-        k = work_item(q, pad, threads, out.shape[0] * out.shape[1])
-        if k >= 0:
-            b, i = k // out.shape[1], k % out.shape[1]
-            for j in range(out.shape[2]):
-                if ti.static(len(out.shape) == 4):
-                    for c in range(out.shape[3]):
-                        out[b, i, j, c] = image[b, i, j, c]
-                else:
-                    out[b, i, j] = image[b, i, j]
-
-
 @operator
 def _microedges(image: Array, screen: Array, faces: Array, visible: Visible, orthographic: bool, out: Array) -> None:
-    _copy_kernel(image, out, *split(out.shape[0] * out.shape[1]))
-
-
-@ti.kernel
-def _add_kernel(image_grad: AnyPicture, out_grad: AnyPicture, steps: int, pad: int, threads: int):
-    for q in range(steps):
-        k = work_item(q, pad, threads, out_grad.shape[0] * out_grad.shape[1])
-        if k >= 0:
-            b, i = k // out_grad.shape[1], k % out_grad.shape[1]
-            for j in range(out_grad.shape[2]):
-                if ti.static(len(out_grad.shape) == 4):
-                    for c in range(out_grad.shape[3]):
-                        image_grad[b, i, j, c] = image_grad[b, i, j, c] + out_grad[b, i, j, c]
-                else:
-                    image_grad[b, i, j] = image_grad[b, i, j] + out_grad[b, i, j]
+    copy(image, out)
 
 
 # --- Whether a surface goes on --------------------------------------------------------------------------------------
@@ -295,7 +267,7 @@ def _screen_adjoint_kernel(
 @_microedges.adjoint
 def _microedges_adjoint(image: Array, screen: Array, faces: Array, visible: Visible, orthographic: bool, out: Array) -> None:
     if image.grad is not None:
-        _add_kernel(image.grad, out.grad, *split(out.shape[0] * out.shape[1]))
+        add(out.grad, image.grad)
     if screen.grad is not None:
         o, t, sides = visible.fragments, visible.fragments.tiles, across(faces, screen.shape[1])
         components = image.element_shape[0] if image.element_shape else 1
