@@ -23,12 +23,13 @@ from .fragment import PARALLEL, face_inverses, surface, surface_adjoint
 from .fragments import Contributions, Fragments, Pixels, Shares, count_offsets, room
 from .gather import gather_corners
 from .settings import interpolation_of, kept_turn
-from .soft import CPU_TILE, GPU_TILE, TILE_HEIGHT, TILE_WIDTH
+from .soft import GPU_TILE
 from .tiles import Boxes, TileLists, pixel_center, tile_lists
 
 Corners = ti.types.ndarray(dtype=ti.math.ivec2, ndim=2, needs_grad=False)  # (B, V): pixels times GRID, right and down
 ivec2 = ti.math.ivec2
 
+TILE_HEIGHT, TILE_WIDTH = CPU_TILE = 16, 32  # larger than the soft rasterizer's, since little is kept of a pixel
 GRID = 1 << 14  # steps of a pixel that corners are rounded to; float32 does not tell finer ones apart in an image of 1024
 FARTHEST = 1 << 29  # of a corner, in steps: then 64 bits hold E
 
