@@ -45,13 +45,13 @@ SIGNS = {
     "minus": "\u2212", "plus": "+", "fast-backward": "\u00ab", "fast-forward": "\u00bb", "step-backward": "\u2039", "step-forward": "\u203a",
     "play": "\u25b8", "pause": "\u2016", "flip-horizontal": "", "play.fa-flip-horizontal": "\u25c2",
 }  # fmt: skip
-Settings = namedtuple("Settings", "eye at fov shape_weight color_weight landmarks landmark_weight doubt edges")
+Settings = namedtuple("Settings", "eye at fov shape_weight color_weight landmarks landmark_weight doubt edges reach")  # how far the eye is
 DOUBT = 0.01  # how much of the priors is left in the end where the picture is of the model itself, without noise
 Picture = namedtuple("Picture", "colors mask")  # (H, W, 3) of light, (H, W) or None
 
 
 class Faces:
-    """What is sought, of B faces at once: coefficients, poses, and lights; arrays with gradients."""
+    """What is sought, of B faces at once: coefficients, poses, lights, and the camera; arrays with gradients."""
 
     def __init__(self, model, values):
         self.model = model
@@ -62,9 +62,10 @@ class Faces:
         self.pose = dr.Pose(values["rotation"], values["translation"])
         self.ambient = dr.AmbientLight(values["ambient"])
         self.sun = dr.DirectionalLight(values["direction"], values["sun"])
+        self.eye, self.at = dr.array(values["eye"]), dr.array(values["at"])
 
     @staticmethod
-    def at_rest(model, rotations):
+    def at_rest(model, rotations, settings):
         """Mean faces, turned, in a soft light from the upper left."""
         count = len(rotations)
         values = {
@@ -72,7 +73,10 @@ class Faces:
             for name, modes in (("shape", model.shape), ("expression", model.expression), ("color", model.color))
             if modes is not None
         }
-        rows = {"translation": (0, 0, 0), "ambient": (0.3,) * 3, "direction": (-0.4, 0.4, 1.0), "sun": (1.5,) * 3}
+        rows = {
+            "translation": (0, 0, 0), "ambient": (0.3,) * 3, "direction": (-0.4, 0.4, 1.0), "sun": (1.5,) * 3,
+            "eye": settings.eye, "at": settings.at,
+        }  # fmt: skip
         return Faces(model, values | {name: np.tile(np.float64(x), (count, 1)) for name, x in rows.items()} | {"rotation": rotations})
 
     def values(self, which=slice(None)):
@@ -80,6 +84,7 @@ class Faces:
         arrays = {
             "shape": self.shape, "expression": self.expression, "color": self.color, "rotation": self.pose.rotation,
             "translation": self.pose.translation, "ambient": self.ambient.intensity, "direction": self.sun.direction, "sun": self.sun.intensity,
+            "eye": self.eye, "at": self.at,
         }  # fmt: skip
         return {name: dr.read(x)[which] for name, x in arrays.items() if x is not None}
 
@@ -105,13 +110,52 @@ class Faces:
             dr.write(light.intensity, dr.read(light.intensity).clip(0))
 
 
-def view(settings, size, eye=None):
-    return dr.Camera.look_at(settings.eye if eye is None else eye, settings.at, fov=settings.fov, size=size)
+class Problem:
+    """What the faces are compared with: the picture in one size, and how they are drawn and judged there."""
+
+    def __init__(self, faces, picture, settings, shrink=1, antialias=2):
+        self.settings, self.picture, self.count = settings, shrunk(picture, shrink), faces.pose.batch
+        self.camera = dr.Camera.look_at(faces.eye, faces.at, fov=settings.fov, size=self.picture.colors.shape[:2])
+        self.draw = renderer(settings, antialias)
+        self.target = dr.array(self.picture.colors[None])
+        self.mask = None if self.picture.mask is None else dr.array(self.picture.mask[None], vectors=False)
+        self.marks = landmark_targets(settings.landmarks, faces.model.mean.shape[1], picture.colors.shape[:2])
+        self.loss = dr.scalar()
+
+    def gradients(self, faces):
+        """Of the sum over the faces of mse, priors and landmarks; returns the pictures."""
+        settings, loss, count = self.settings, self.loss, float(self.count)
+        with dr.Tape(loss):
+            mesh = faces.mesh()
+            image = self.draw(mesh, self.camera, faces.lights)
+            dr.losses.mse(image, self.target, loss, count, mask=self.mask)
+            for x in faces.form:
+                dr.losses.mean_square(x, loss, settings.shape_weight * count)
+            if faces.color is not None:
+                dr.losses.mean_square(faces.color, loss, settings.color_weight * count)
+            if self.marks is not None:
+                places, mask = self.marks
+                dr.losses.mse(dr.project(mesh.vertices, self.camera), places, loss, settings.landmark_weight * count, mask=mask)
+        return dr.read(image)[..., :3]
+
+    def prior(self, faces):
+        """Of each face."""
+        weighed = [(x, self.settings.shape_weight) for x in faces.form]
+        weighed += [] if faces.color is None else [(faces.color, self.settings.color_weight)]
+        return sum(weight * (dr.read(x) ** 2).mean(axis=1) for x, weight in weighed)
 
 
-def renderer(settings, antialias):
-    reach = np.linalg.norm(np.subtract(settings.eye, settings.at))
-    return dr.DeferredRenderer(antialias=antialias, edges=settings.edges, lambert="physical", near=0.01 * reach, far=10 * reach).quiet()
+def renderer(settings, antialias=2):
+    return dr.DeferredRenderer(
+        antialias=antialias, edges=settings.edges, lambert="physical", near=0.01 * settings.reach, far=10 * settings.reach
+    ).quiet()  # fmt: skip
+
+
+def draw(faces, settings, size, eye=None):
+    """The picture of one face, from where the fit looks at it or from another eye."""
+    values = faces.values()
+    camera = dr.Camera.look_at(values["eye"] if eye is None else eye, values["at"], fov=settings.fov, size=size)
+    return dr.read(renderer(settings)(faces.mesh(), camera, faces.lights))[0, ..., :3]
 
 
 def start_poses():
@@ -133,59 +177,36 @@ def shrunk(picture, factor):
     return Picture(mean(picture.colors), None if picture.mask is None else mean(picture.mask)[..., 0])
 
 
-def add_losses(faces, camera, image, target, mask, marks, settings, loss):
-    """Per face mse, priors and landmarks; the first two are means over the faces."""
-    count = float(faces.pose.batch)
-    dr.losses.mse(image, target, loss, count, mask=mask)
-    for x in faces.form:
-        dr.losses.mean_square(x, loss, settings.shape_weight * count)
-    if faces.color is not None:
-        dr.losses.mean_square(faces.color, loss, settings.color_weight * count)
-    if marks is not None:
-        dr.losses.mse(dr.project(faces.mesh().vertices, camera), marks[0], loss, settings.landmark_weight * count, mask=marks[1])
-
-
-def landmark_targets(settings, vertices, size, whole):
-    """Places of the vertices on the screen, and a mask that is 1 at those that have one."""
-    if settings.landmarks is None:
+def landmark_targets(rows, vertices, whole):
+    """Places of the vertices on the screen, and a mask that is 1 at those that have one, over their mean."""
+    if rows is None:
         return None
     places, mask = np.zeros((1, vertices, 2)), np.zeros((1, vertices))
     height, width = whole
-    for vertex, x, y in settings.landmarks:
+    for vertex, x, y in rows:
         places[0, int(vertex)] = (2 * x - width) / min(whole), (height - 2 * y) / min(whole)
-        mask[0, int(vertex)] = vertices / len(settings.landmarks)  # the mean over the landmarks
+        mask[0, int(vertex)] = vertices / len(rows)
     return dr.array(places), dr.array(mask)
 
 
 def refine(faces, picture, stage, settings, steps, watch):
     """Adam on all faces at once, rates falling to a tenth; and how far each stays off, with its priors."""
-    small = shrunk(picture, stage.shrink)
-    target, mask = dr.array(small.colors[None]), None if small.mask is None else dr.array(small.mask[None], vectors=False)
-    camera, draw = view(settings, small.colors.shape[:2]), renderer(settings, stage.antialias)
-    marks = landmark_targets(settings, faces.model.mean.shape[1], small.colors.shape[:2], picture.colors.shape[:2])
-    reach = np.linalg.norm(np.subtract(settings.eye, settings.at))
+    problem = Problem(faces, picture, settings, stage.shrink, stage.antialias)
     groups = [
         (faces.coefficients, stage.rate), ([x.intensity for x in faces.lights] + [faces.sun.direction], 0.05),
-        ([faces.pose.rotation], stage.turn), ([faces.pose.translation], stage.shift * reach),
+        ([faces.pose.rotation], stage.turn), ([faces.pose.translation], stage.shift * settings.reach),
     ]  # fmt: skip
-    adam, loss = dr.optim.Adam([{"params": params, "lr": rate} for params, rate in groups]), dr.scalar()
-    off = np.zeros(faces.pose.batch)
+    adam, off = dr.optim.Adam([{"params": params, "lr": rate} for params, rate in groups]), np.zeros(problem.count)
     for step in range(steps):
         for group, (_, rate) in zip(adam.groups, groups, strict=True):
             group["lr"] = rate * 0.1 ** (step / steps) * min(1, (step + 1) / 10)  # what Adam does at first it does blindly
-        with dr.Tape(loss):
-            image = draw(faces.mesh(), camera, faces.lights)
-            add_losses(faces, camera, image, target, mask, marks, settings, loss)
+        images = problem.gradients(faces)
         adam.step()
         faces.keep_light_positive()
-        off = errors(dr.read(image)[..., :3], small)
+        off = errors(images, problem.picture)
         best = int(off.argmin())
-        watch(faces, best, off[best], dr.read(image)[best, ..., :3], stage.shrink)
-    if faces.color is not None:
-        off = off + settings.color_weight * (dr.read(faces.color) ** 2).mean(axis=1)
-    for x in faces.form:
-        off = off + settings.shape_weight * (dr.read(x) ** 2).mean(axis=1)
-    return off
+        watch(faces, best, off[best], images[best], stage.shrink)
+    return off + problem.prior(faces)
 
 
 def errors(images, picture):
@@ -196,33 +217,27 @@ def errors(images, picture):
 
 def fit(model, picture, settings, steps, watch):
     """From many poses in a small picture to one face in the whole; `watch` is told of every step."""
-    faces, stages = Faces.at_rest(model, start_poses()), STAGES
-    for k, stage in enumerate(stages):
-        if k == len(stages) - 1:
+    faces, off = Faces.at_rest(model, start_poses(), settings), np.zeros(STAGES[0].faces)
+    for stage in STAGES:
+        faces = Faces(model, faces.values(np.argsort(off)[: stage.faces]))
+        if stage is STAGES[-1]:
             settings = settings._replace(shape_weight=settings.doubt * settings.shape_weight, color_weight=settings.doubt * settings.color_weight)
         off = refine(faces, picture, stage, settings, max(1, round(stage.share * steps)), watch)
-        best = np.argsort(off)[: stages[k + 1].faces if k + 1 < len(stages) else 1]
-        faces = Faces(model, faces.values(best))
     return faces
 
 
 def fit_plainly(model, picture, settings, steps, watch):
     """One face from the front, everything at once: coefficients and lights with one Adam, the camera with another."""
-    faces, camera, draw = Faces.at_rest(model, np.zeros((1, 3))), view(settings, picture.colors.shape[:2]), renderer(settings, 2)
-    target, mask = dr.array(picture.colors[None]), None if picture.mask is None else dr.array(picture.mask[None], vectors=False)
-    marks, loss = landmark_targets(settings, model.mean.shape[1], picture.colors.shape[:2], picture.colors.shape[:2]), dr.scalar()
-    inner = [*faces.coefficients, *(x.intensity for x in faces.lights), faces.sun.direction]
-    reach = np.linalg.norm(np.subtract(settings.eye, settings.at))
-    adams = dr.optim.Adam(inner, lr=0.1), dr.optim.Adam([camera.eye, camera.at], lr=0.5 * reach / 319)  # half a millimeter of a face in millimeters
+    faces = Faces.at_rest(model, np.zeros((1, 3)), settings)
+    problem = Problem(faces, picture, settings)
+    inner = dr.optim.Adam([*faces.coefficients, *(x.intensity for x in faces.lights), faces.sun.direction], lr=0.1)
+    outer = dr.optim.Adam([faces.eye, faces.at], lr=0.5 * settings.reach / 319)  # half a millimeter of a face in millimeters
     for _ in range(steps):
-        with dr.Tape(loss):
-            image = draw(faces.mesh(), camera, faces.lights)
-            add_losses(faces, camera, image, target, mask, marks, settings, loss)
-        for adam in adams:
-            adam.step()
+        (image,) = problem.gradients(faces)
+        inner.step()
+        outer.step()
         faces.keep_light_positive()
-        seen = dr.read(image)[..., :3]
-        watch(faces, 0, errors(seen, picture)[0], seen[0], 1)
+        watch(faces, 0, errors(image[None], picture)[0], image, 1)
     return faces
 
 
@@ -271,14 +286,13 @@ def read_landmarks(path, vertices):
 def hidden_face(model, settings, size, seed):
     """Coefficients, turn and light by chance, and their picture."""
     random = np.random.default_rng(seed)
-    faces = Faces.at_rest(model, np.radians(random.uniform((-8, -20, -8), (8, 20, 8)))[None])
+    faces = Faces.at_rest(model, np.radians(random.uniform((-8, -20, -8), (8, 20, 8)))[None], settings)
     for x, deviation in ((faces.shape, 1.0), (faces.expression, 0.5), (faces.color, 0.5)):
         if x is not None:
             dr.write(x, deviation * random.normal(0, 1, x.shape).clip(-2, 2))
     dr.write(faces.sun.direction, [[random.choice((-0.6, 0.6)), 0.4, 1.0]])
     dr.write(faces.sun.intensity, [[1.8, 1.6, 1.4]])
-    image = renderer(settings, 2)(faces.mesh(), view(settings, size), faces.lights)
-    return faces, Picture(dr.read(image)[0, ..., :3].astype(np.float64), None)
+    return faces, Picture(draw(faces, settings, size).astype(np.float64), None)
 
 
 # --- What comes out -----------------------------------------------------------------------------------------------
@@ -310,10 +324,8 @@ class Diary:
             self.figure.savefig(self.folder / "progress.png", dpi=80)
 
     def show(self, image, shrink):
-        wanted = self.picture.colors
-        large = np.pad(image.repeat(shrink, axis=0).repeat(shrink, axis=1), ((0, shrink), (0, shrink), (0, 0)), mode="edge")
-        large = large[: wanted.shape[0], : wanted.shape[1]]
-        self.shown.append((len(self.losses), np.pad(large, [(0, n - m) for n, m in zip(wanted.shape, large.shape, strict=True)], mode="edge")))
+        rows, columns = (np.minimum(np.arange(n) // shrink, m - 1) for n, m in zip(self.picture.colors.shape, image.shape[:2], strict=False))
+        self.shown.append((len(self.losses), image[rows[:, None], columns]))
         self.draw(len(self.shown) - 1)
 
     def draw(self, k):
@@ -351,13 +363,10 @@ class Diary:
 
 def turned(faces, settings, size):
     """The face from three sides, upright."""
-    eye, at = (np.asarray(x, float) for x in (settings.eye, settings.at))
-    spin = dr.so3_exp(np.radians([[0, -40, 0], [0, 0, 0], [0, 40, 0]]))
-    pictures = []
-    for k in range(3):
-        camera = view(settings, size, at + spin[k] @ (eye - at))
-        pictures.append(dr.read(renderer(settings, 2)(faces.mesh(), camera, faces.lights))[0, ..., :3])
-    return np.concatenate(pictures, axis=1)
+    values = faces.values()
+    eye, at = values["eye"][0].astype(float), values["at"][0].astype(float)
+    spins = dr.so3_exp(np.radians([[0, -40, 0], [0, 0, 0], [0, 40, 0]]))
+    return np.concatenate([draw(faces, settings, size, at + spin @ (eye - at)) for spin in spins], axis=1)
 
 
 def main(
@@ -379,7 +388,8 @@ def main(
     # Micro-edges also move what passes through a surface, as eyes do through lids; but where the model's eyes are white and those of a
     # portrait dark, that closes them.
     doubt, known_edges = (1.0, "antialias") if target else (DOUBT, "microedge")
-    settings = Settings(tuple(eye), tuple(at), fov, shape_weight, color_weight, rows, landmark_weight, doubt, edges or known_edges)
+    reach = np.linalg.norm(eye - at)
+    settings = Settings(eye, at, fov, shape_weight, color_weight, rows, landmark_weight, doubt, edges or known_edges, reach)
     true, picture = (None, read_target(target, mask, size)) if target else hidden_face(model, settings, size, seed)
 
     diary = Diary(folder, picture, steps)
@@ -392,25 +402,24 @@ def main(
         stopped, faces = True, Faces(model, diary.faces.values(slice(diary.best, diary.best + 1)))
     seconds = (time.perf_counter() - begun) / len(diary.losses)
 
-    image = dr.read(renderer(settings, 2)(faces.mesh(), view(settings, picture.colors.shape[:2]), faces.lights))[..., :3]
-    if plain and not stopped:
-        image = diary.shown[-1][1][None]
+    image = draw(faces, settings, picture.colors.shape[:2])
     diary.faces, diary.best = faces, 0
     diary.save_state()
     face = model.mesh(faces.shape, faces.expression, faces.color)
     face.with_vertices(dr.array(dr.read(face.vertices) + middle)).save(folder / "face.ply")
-    diary.show(image[0], 1)
+    diary.show(image, 1)
     diary.finish()
-    rows = [np.concatenate([picture.colors, image[0]], axis=1), turned(faces, settings, picture.colors.shape[0])]
-    dr.pictures.save(folder / "fit_face.png", rows[0].clip(0, 1) ** (1 / GAMMA))
-    dr.pictures.save(folder / "turned.png", rows[1].clip(0, 1) ** (1 / GAMMA))
-    mse = float(errors(image, picture)[0])
+    beside = np.concatenate([picture.colors, image], axis=1)
+    dr.pictures.save(folder / "fit_face.png", beside.clip(0, 1) ** (1 / GAMMA))
+    dr.pictures.save(folder / "turned.png", turned(faces, settings, len(image)).clip(0, 1) ** (1 / GAMMA))
+    mse = float(errors(image[None], picture)[0])
     result = {"mse": mse, "seconds": seconds}
     text = f"mse {mse:.6f}, {1e3 * seconds:.0f} ms per step"
     if true is not None:
         found, wanted = (dr.read(model.vertices(x.shape, x.expression))[0] for x in (faces, true))
         result["distance"] = float(np.linalg.norm(found - wanted, axis=1).mean())
-        result["degrees"] = float(np.degrees(np.linalg.norm(dr.so3_log(np.linalg.inv(faces.pose.matrix()) @ true.pose.matrix())[..., :3, :3])))
+        turns = [x.pose.matrix()[0, :3, :3] for x in (faces, true)]
+        result["degrees"] = float(np.degrees(np.linalg.norm(dr.so3_log(turns[0].T @ turns[1]))))
         text += f"; vertices {result['distance']:.3g} off on average ({100 * result['distance'] / height:.2f}% of the height)"
         text += f", turned {result['degrees']:.1f} degrees off"
     if stopped:
