@@ -59,34 +59,22 @@ def _weights(width: float) -> Array:
 
 
 @ti.kernel
-def _rows_kernel(picture: Picture, weights: Floats, reach: int, out: Picture, steps: int, pad: int, threads: int):
+def _lines_kernel(
+    picture: Picture, weights: Floats, reach: int, down: ti.template(), added: ti.template(), out: Picture, steps: int, pad: int, threads: int
+):
+    """Along rows, or down columns; into `out`, or added to it."""
     for q in range(steps):
         k = work_item(q, pad, threads, out.shape[0] * out.shape[1])
         if k >= 0:
-            b, i, last = k // out.shape[1], k % out.shape[1], out.shape[2] - 1
+            b, i = k // out.shape[1], k % out.shape[1]
             for j in range(out.shape[2]):
                 total = weights[0] * picture[b, i, j]
                 for m in range(1, reach + 1):
-                    if j >= m:
-                        total += weights[m] * picture[b, i, j - m]
-                    if j + m <= last:
-                        total += weights[m] * picture[b, i, j + m]
-                out[b, i, j] = total
-
-
-@ti.kernel
-def _columns_kernel(picture: Picture, weights: Floats, reach: int, added: ti.template(), out: Picture, steps: int, pad: int, threads: int):
-    for q in range(steps):
-        k = work_item(q, pad, threads, out.shape[0] * out.shape[1])
-        if k >= 0:
-            b, i, last = k // out.shape[1], k % out.shape[1], out.shape[1] - 1
-            for j in range(out.shape[2]):
-                total = weights[0] * picture[b, i, j]
-                for m in range(1, reach + 1):
-                    if i >= m:
-                        total += weights[m] * picture[b, i - m, j]
-                    if i + m <= last:
-                        total += weights[m] * picture[b, i + m, j]
+                    i_step, j_step = m * ti.static(down), m * ti.static(1 - down)
+                    if i >= i_step and j >= j_step:
+                        total += weights[m] * picture[b, i - i_step, j - j_step]
+                    if i + i_step < out.shape[1] and j + j_step < out.shape[2]:
+                        total += weights[m] * picture[b, i + i_step, j + j_step]
                 if ti.static(added):
                     total += out[b, i, j]
                 out[b, i, j] = total
@@ -94,8 +82,8 @@ def _columns_kernel(picture: Picture, weights: Floats, reach: int, added: ti.tem
 
 def _passes(picture: Array, weights: Array, reach: int, added: bool, out: Array) -> None:
     between, rows = empty(ELEMENTS[picture.element_shape[0] if picture.element_shape else 1], picture.shape), split(out.shape[0] * out.shape[1])
-    _rows_kernel(picture, weights, reach, between, *rows)
-    _columns_kernel(between, weights, reach, added, out, *rows)
+    _lines_kernel(picture, weights, reach, 0, False, between, *rows)
+    _lines_kernel(between, weights, reach, 1, added, out, *rows)
 
 
 @operator

@@ -44,7 +44,7 @@ from .fragment import (
 from .gather import gather_corners
 from .settings import Settings, checked_settings, interpolation_of, kept_turn
 from .soft import CPU_TILE, GPU_TILE, LANES, SPAN_BASE, TILE_HEIGHT, TILE_MASK, TILE_WIDTH, Stats, _tile_array
-from .tiles import Boxes, TileLists, corners, pixel_center, prefix_sum, sum_plan, tile_lists
+from .tiles import Boxes, TileLists, corners, is_small, pixel_center, prefix_sum, sum_blocks, tile_lists
 
 Pixels = ti.types.ndarray(dtype=float, ndim=3, needs_grad=False)  # (B, H, W)
 Shares = ti.types.ndarray(dtype=float, ndim=2, needs_grad=False)  # (1, N)
@@ -173,9 +173,9 @@ def count_offsets(counts: Array, pairs: int) -> int:
     Raises:
         ValueError: more than 32 bits count.
     """
-    sums, total = empty(int, max(1, sum_plan(pairs)[1])), empty(float, 1)
+    sums, total = empty(int, max(1, sum_blocks(pairs)[1])), empty(float, 1)
     with unrecorded():
-        _offsets_kernel(counts, sums, total, pairs, *sum_plan(pairs))
+        _offsets_kernel(counts, sums, total, pairs, *sum_blocks(pairs), is_small(pairs))
         if total[0] > 2e9:
             raise ValueError(f"screen: {total[0]:.3g} fragments in one call, at most 2e9 fit; render fewer views at a time")
         return counts[pairs]

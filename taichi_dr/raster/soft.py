@@ -280,16 +280,8 @@ def _pixel_kernel(
 
 @operator
 def _soft_rasterize(
-    screen: Array,
-    faces: Array,
-    colors: Array,
-    background: Array,
-    tiles: TileLists,
-    settings: Settings,
-    spans: Array,
-    stats: Array,
-    image: Array,
-) -> None:
+    screen: Array, faces: Array, colors: Array, background: Array, tiles: TileLists, settings: Settings, spans: Array, stats: Array, image: Array
+) -> None:  # fmt: skip
     t, count = tiles, image.shape[0] * tiles.rows * tiles.columns
     arrays = (screen, faces, colors, background, t.boxes, t.pair_faces, t.tile_offsets, t.members)
     if runtime.device().arch == "cpu":
@@ -465,16 +457,8 @@ def _background_kernel(stats: Stats, image_grad: Image, sums: Points, per_softne
 
 @_soft_rasterize.adjoint
 def _soft_rasterize_adjoint(
-    screen: Array,
-    faces: Array,
-    colors: Array,
-    background: Array,
-    tiles: TileLists,
-    settings: Settings,
-    spans: Array,
-    stats: Array,
-    image: Array,
-) -> None:
+    screen: Array, faces: Array, colors: Array, background: Array, tiles: TileLists, settings: Settings, spans: Array, stats: Array, image: Array
+) -> None:  # fmt: skip
     s, t = settings, tiles
     batch, height, width = image.shape
     corner_grads, color_grads = empty(vec3, (capacity(t.pairs), 3)), empty(vec3, (capacity(t.pairs), 3))

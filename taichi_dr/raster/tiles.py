@@ -52,9 +52,10 @@ def tile_lists(screen: Array, faces: Array, batch: int, height: int, width: int,
     views_faces, views_tiles = batch * faces.shape[0], batch * rows * columns
     face_offsets, tile_offsets = empty(int, views_faces + 1), empty(int, views_tiles + 1)
     boxes = empty(ivec4, views_faces)
-    sums, size, first_bad = empty(int, max(sum_plan(views_faces)[1], sum_plan(views_tiles)[1])), empty(float, 1), empty(int, 1)
+    sums, size, first_bad = empty(int, max(sum_blocks(views_faces)[1], sum_blocks(views_tiles)[1])), empty(float, 1), empty(int, 1)
     with unrecorded():
-        _count_pairs_kernel(screen, faces, boxes, face_offsets, sums, size, first_bad, height, width, radius, *tile, keep, *sum_plan(views_faces))
+        arguments = (screen, faces, boxes, face_offsets, sums, size, first_bad, height, width, radius, *tile, keep)
+        _count_pairs_kernel(*arguments, *sum_blocks(views_faces), is_small(views_faces))
         if first_bad[0] < faces.shape[0]:
             bad = first_bad[0]
             raise ValueError(f"faces: expected indices from 0 to {screen.shape[1] - 1}, got {list(faces[bad])} in face {bad}; fix or drop that face")
@@ -64,18 +65,17 @@ def tile_lists(screen: Array, faces: Array, batch: int, height: int, width: int,
         pair_faces, pair_tiles, members = (empty(int, capacity(pairs)) for _ in range(3))
         cursors = empty(int, views_tiles)
         arguments = (boxes, face_offsets, pair_faces, pair_tiles, tile_offsets, cursors, sums, size, members)
-        block, blocks, _serial = sum_plan(views_tiles)
         on_cpu = runtime.device().arch == "cpu"
-        _fill_kernel(*arguments, pairs, faces.shape[0], *tile, rows, columns, block, blocks, is_small(pairs + views_tiles), on_cpu)
+        _fill_kernel(*arguments, pairs, faces.shape[0], *tile, rows, columns, *sum_blocks(views_tiles), is_small(pairs + views_tiles), on_cpu)
         if not on_cpu:
             members = _sorted_lists(tile_offsets, members, views_tiles, pairs)
     return TileLists(boxes, face_offsets, pair_faces, pair_tiles, pairs, tile_offsets, members, tile, rows, columns)
 
 
-def sum_plan(n: int) -> tuple[int, int, bool]:
-    """Length and number of the blocks of a running sum over n counts, both about sqrt(n), and whether one thread had better do it."""
+def sum_blocks(n: int) -> tuple[int, int]:
+    """Length and number of the blocks of a running sum over n counts, both about sqrt(n)."""
     block = max(1, int(n**0.5))
-    return block, -(-n // block), is_small(n)
+    return block, -(-n // block)
 
 
 def is_small(n: int) -> bool:
@@ -223,7 +223,7 @@ def lists_by_key(keys: Array, groups: int) -> tuple[Array, Array]:
     """
     count = keys.shape[0]
     offsets, cursors, members = empty(int, groups + 2), empty(int, groups + 1), empty(int, capacity(count))
-    block, blocks, _serial = sum_plan(groups + 1)
+    block, blocks = sum_blocks(groups + 1)
     with unrecorded():
         _group_kernel(keys, offsets, cursors, members, empty(int, blocks), empty(float, 1), groups + 1, block, blocks)
         return offsets, _sorted_lists(offsets, members, groups, offsets[groups])
