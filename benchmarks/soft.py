@@ -32,29 +32,36 @@ def medians(forward, backward, prepare=lambda: None, seconds=1.5, least=7):
     return np.median(times[len(times) // 2 :], axis=0) * 1e3
 
 
-def soft_times(mesh, camera, sigma):
-    """Milliseconds of soft_rasterize and of its adjoint, gradients cleared, on the projected mesh."""
-    screen = dr.array(dr.read(dr.project(mesh.vertices, camera)))
-    cotangent = np.random.default_rng(0).standard_normal((camera.batch, *camera.size, 4))
+def operator_times(draw, channels, camera):
+    """Milliseconds of `draw()`, an image of the camera's size, and of the adjoints of its operators, gradients cleared."""
+    cotangent = np.random.default_rng(0).standard_normal((camera.batch, *camera.size, channels))
     loss, held = dr.scalar(), {}
 
     def forward():
         held.clear()
         with dr.Tape(loss) as tape:
-            tape.grad = lambda: None  # there is no loss: the adjoint is run below, with a random gradient of the image
-            held["image"] = dr.soft_rasterize(screen, mesh.faces, mesh.colors, size=camera.size, sigma=sigma)
+            tape.grad = lambda: None  # there is no loss: the adjoints are run below, with a random gradient of the image
+            held["image"] = draw()
         held["calls"] = tape.calls
 
     def seed():
         dr.write(held["image"].grad, cotangent)
+        arrays = (x for _, arguments in held["calls"] for x in arguments if isinstance(x, ti.Ndarray) and x.grad is not None)
+        held["cleared"] = {id(x): x for x in arrays if x is not held["image"]}.values()
 
     def backward():
-        for x in (screen, mesh.colors):
+        for x in held["cleared"]:
             dr.arrays.zero(x.grad)
         for operator, arguments in reversed(held["calls"]):
             operator.grad(*arguments)
 
     return medians(forward, backward, seed)
+
+
+def soft_times(mesh, camera, sigma):
+    """Milliseconds of soft_rasterize and of its adjoint on the projected mesh."""
+    screen = dr.array(dr.read(dr.project(mesh.vertices, camera)))
+    return operator_times(lambda: dr.soft_rasterize(screen, mesh.faces, mesh.colors, size=camera.size, sigma=sigma), 4, camera)
 
 
 def pipeline_times(mesh, camera, sigma):
@@ -72,10 +79,22 @@ def pipeline_times(mesh, camera, sigma):
     return medians(forward, lambda: held["tape"].__exit__(None, None, None))
 
 
+def colored(path):
+    """The mesh of a file, spot where left out, its places as colors."""
+    mesh = dr.Mesh.load(path or dr.datasets.load("spot"), texture=None).normalized()
+    return dr.Mesh(dr.read(mesh.vertices), dr.read(mesh.faces), (dr.read(mesh.vertices)[0] + 1) / 2)
+
+
+def peer_times(mesh, camera):
+    """Milliseconds of DEODR on the same projected mesh."""
+    size, screen = camera.size[0], dr.read(dr.project(mesh.vertices, camera))[0].astype(float)
+    pixels = np.stack([(screen[:, 0] * size + size - 1) / 2, (size - 1 - screen[:, 1] * size) / 2], axis=1)
+    return deodr_times(pixels, screen[:, 2], dr.read(mesh.faces), dr.read(mesh.colors)[0], size, size, repeats=60)[:2]
+
+
 def main(arch=None, mesh=None, quick=False):
     device = dr.init(arch)
-    spot = dr.Mesh.load(mesh or dr.datasets.load("spot"), texture=None).normalized()
-    spot = dr.Mesh(dr.read(spot.vertices), dr.read(spot.faces), (dr.read(spot.vertices)[0] + 1) / 2)
+    spot = colored(mesh)
     print(f"{platform.machine()}, {device.arch}, {device.threads} threads, {device.precision}; mesh of {spot.faces.shape[0]:,} faces\n")
 
     print("| mesh | pixels | views | sigma | forward | backward | DEODR forward | DEODR backward | ratio | step forward | step backward |")
@@ -95,9 +114,7 @@ def row(mesh, name, size, views, sigma, peer):
     whole = pipeline_times(mesh, camera, sigma)
     theirs, ratio = ("", ""), ""
     if peer:
-        screen = dr.read(dr.project(mesh.vertices, camera))[0].astype(float)
-        pixels = np.stack([(screen[:, 0] * size + size - 1) / 2, (size - 1 - screen[:, 1] * size) / 2], axis=1)
-        ms = deodr_times(pixels, screen[:, 2], dr.read(mesh.faces), dr.read(mesh.colors)[0], size, size, repeats=60)[:2]
+        ms = peer_times(mesh, camera)
         theirs, ratio = [f"{x:.2f}" for x in ms], f"{(forward + backward) / sum(ms):.1f}"
     cells = [name, size, views, f"{sigma:.0e}", f"{forward:.2f}", f"{backward:.2f}", *theirs, ratio, *(f"{x:.2f}" for x in whole)]
     print("| " + " | ".join(map(str, cells)) + " |", flush=True)
