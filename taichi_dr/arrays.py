@@ -25,6 +25,7 @@ from taichi.lang import impl
 from taichi.lang._ndarray import ScalarNdarray
 
 from . import runtime
+from .launch import kernel
 
 vec2, vec3, vec4 = ti.math.vec2, ti.math.vec3, ti.math.vec4
 ivec3, ivec4 = ti.math.ivec3, ti.math.ivec4
@@ -125,7 +126,7 @@ def zero(x: Array) -> None:
             _zero_kernel(x)
 
 
-@ti.kernel
+@kernel
 def _zero_kernel(x: ti.types.ndarray(needs_grad=False)):
     for index in ti.grouped(x):
         x[index] = ti.zero(x[index])
@@ -140,7 +141,7 @@ def copy(x: Array, out: Array) -> None:
             _copy_kernel(x, out)
 
 
-@ti.kernel
+@kernel
 def _copy_kernel(x: ti.types.ndarray(needs_grad=False), out: ti.types.ndarray(needs_grad=False)):
     for index in ti.grouped(x):
         out[index] = x[index]
@@ -156,7 +157,7 @@ def add(x: Array, out: Array) -> None:
             _add_kernel(x, out)
 
 
-@ti.kernel
+@kernel
 def _add_kernel(x: ti.types.ndarray(needs_grad=False), out: ti.types.ndarray(needs_grad=False)):
     for index in ti.grouped(x):
         out[index] = out[index] + x[index]

@@ -41,6 +41,7 @@ from .arrays import (
 )
 from .camera import Camera, camera_frame, see, to_screen
 from .fan import CORNERS, PIECES, Plan, Table, extend, face_corners, fan_texels
+from .launch import kernel
 from .mesh import Incidence, corner_incidence
 from .raster.fragments import Fragments
 from .sums import strips
@@ -67,7 +68,7 @@ def sight(screen: Array, size: tuple[int, int], near: float, far: float) -> Sigh
     return Sight(*read(found).reshape(2, screen.shape[0], count).sum(axis=2))
 
 
-@ti.kernel
+@kernel
 def _sight_kernel(screen: Points, near: float, far: float, across: float, upward: float, length: int, strips: int, found: Ints):
     for q in range(screen.shape[0] * strips):
         b, strip = q // strips, q % strips
@@ -108,7 +109,7 @@ def _place(seen: ti.template(), faces: ti.template(), b: int, f: int, near: floa
     return place
 
 
-@ti.kernel
+@kernel
 def _census_kernel(seen: Points, faces: Faces, near: float, far: float, length: int, strips: int, found: Ints):
     for q in range(seen.shape[0] * strips):
         b, strip = q // strips, q % strips
@@ -121,7 +122,7 @@ def _census_kernel(seen: Points, faces: Faces, near: float, far: float, length: 
             found[((k - 1) * seen.shape[0] + b) * strips + strip] = places[k]
 
 
-@ti.kernel
+@kernel
 def _plan_kernel(
     seen: Points, faces: Faces, near: float, far: float, length: int, strips: int, starts: Ints, totals: Ints, owners: Table, fans: Table
 ):  # fmt: skip
@@ -297,7 +298,7 @@ def _meet_adjoint(a, b, plane: float, t, point_grad, t_grad):
     return a_grad, b_grad
 
 
-@ti.kernel
+@kernel
 def _cut_kernel(seen: Points, faces: Faces, owners: Table, near: float, far: float, fans: int, weights: Points, points: Points):
     for k in range(seen.shape[0] * seen.shape[1]):
         b, v = k // seen.shape[1], k % seen.shape[1]
@@ -332,7 +333,7 @@ def _cut(seen: Array, faces: Array, incidence: Incidence, plan: Plan, near: floa
     _cut_kernel(seen, faces, plan.owners, near, far, plan.count, weights, points)
 
 
-@ti.kernel
+@kernel
 def _cut_adjoint_kernel(
     seen: Points, faces: Faces, owners: Table, near: float, far: float, fans: int, weights_grad: Points, points_grad: Points, corner_grads: Points
 ):  # fmt: skip
@@ -364,7 +365,7 @@ def _cut_adjoint_kernel(
             corner_grads[b, 3 * fan + e] = vec3(grads[e, 0], grads[e, 1], grads[e, 2])
 
 
-@ti.kernel
+@kernel
 def _gather_cut_kernel(
     seen: Points, near: float, far: float, has_fans: int, fans: Table, offsets: Ints, slots: Ints, corner_grads: Points, points_grad: Points,
     seen_grad: Points,
@@ -402,7 +403,7 @@ def repeated(screen: Array, batch: int) -> Array:
     return out
 
 
-@ti.kernel
+@kernel
 def _repeated_kernel(screen: Points, out: Points):
     for b, n in ti.ndrange(out.shape[0], out.shape[1]):
         out[b, n] = screen[b % screen.shape[0], n]
@@ -413,7 +414,7 @@ def _repeated(screen: Array, out: Array) -> None:
     _repeated_kernel(screen, out)
 
 
-@ti.kernel
+@kernel
 def _repeated_adjoint_kernel(screen_grad: Points, out_grad: Points):
     for row, n in ti.ndrange(screen_grad.shape[0], screen_grad.shape[1]):
         for turn in range(out_grad.shape[0] // screen_grad.shape[0]):
@@ -428,7 +429,7 @@ def _repeated_adjoint(screen: Array, out: Array) -> None:
 # --- Alpha as a mean over faces ---------------------------------------------------------------------------------------
 
 
-@ti.kernel
+@kernel
 def _scale_alpha_kernel(picture: Picture, factor: float, is_image: ti.template(), out: Picture):
     for b, i, j in ti.ndrange(out.shape[0], out.shape[1], out.shape[2]):
         value = picture[b, i, j]
@@ -444,7 +445,7 @@ def _scale_alpha(picture: Array, factor: float, out: Array) -> None:
     _scale_alpha_kernel(picture, factor, bool(picture.element_shape), out)
 
 
-@ti.kernel
+@kernel
 def _scale_alpha_adjoint_kernel(picture_grad: Picture, factor: float, is_image: ti.template(), out_grad: Picture):
     for b, i, j in ti.ndrange(out_grad.shape[0], out_grad.shape[1], out_grad.shape[2]):
         grad = out_grad[b, i, j]

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import taichi as ti
 
 from .arrays import Array, Faces, Ints, Points, Texels, vec3
+from .launch import kernel
 from .mesh import Incidence
 from .raster.fragment import texel_index
 from .raster.fragments import Fragments
@@ -37,7 +38,7 @@ def face_corners(x: ti.template(), faces: ti.template(), b: int, f: int):
 # --- What the vertices have, at the new corners -----------------------------------------------------------------------
 
 
-@ti.kernel
+@kernel
 def _extend_kernel(values: Values, faces: Faces, owners: Table, weights: Points, out: Values):
     for k in range(out.shape[0] * values.shape[1]):
         b, v = k // values.shape[1], k % values.shape[1]
@@ -57,7 +58,7 @@ def extend(values: Array, faces: Array, incidence: Incidence, plan: Plan, weight
     _extend_kernel(values, faces, plan.owners, weights, out)
 
 
-@ti.kernel
+@kernel
 def _extend_weights_adjoint_kernel(values: Values, faces: Faces, owners: Table, weights_grad: Points, out_grad: Values, components: ti.template()):
     for k in range(weights_grad.shape[0] * weights_grad.shape[1]):
         view, i = k // weights_grad.shape[1], k % weights_grad.shape[1]
@@ -70,7 +71,7 @@ def _extend_weights_adjoint_kernel(values: Values, faces: Faces, owners: Table, 
                 weights_grad[view, i] += vec3(inner(p, grad, components), inner(q, grad, components), inner(r, grad, components))
 
 
-@ti.kernel
+@kernel
 def _extend_values_adjoint_kernel(values_grad: Values, weights: Points, fans: Table, offsets: Ints, slots: Ints, out_grad: Values):
     """Per vertex, over the views that share it and over its faces in their order."""
     for k in range(values_grad.shape[0] * values_grad.shape[1]):
@@ -112,7 +113,7 @@ def _fan_texel(owners: ti.template(), weights: ti.template(), b: int, f: int, w,
     return face, row, column
 
 
-@ti.kernel
+@kernel
 def _texels_kernel(texels: Texels, owners: Table, weights: Points, at: Points, face_of: Ints, views: Ints, out: Points):
     for n in range(out.shape[1]):
         if ti.static(len(texels.shape) == 4):
@@ -128,7 +129,7 @@ def fan_texels(texels: Array, plan: Plan, weights: Array, fragments: Fragments, 
     _texels_kernel(texels, plan.owners, weights, fragments.weights, fragments.faces, fragments.views, out)
 
 
-@ti.kernel
+@kernel
 def _texels_adjoint_kernel(
     texels_grad: Texels, owners: Table, fans: Table, weights: Points, at: Points, face_offsets: Ints, offsets: Ints, out_grad: Points,
     rows: int, views: int, mesh_faces: int, face_count: int,

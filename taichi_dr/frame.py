@@ -10,6 +10,7 @@ from typing import Any
 import taichi as ti
 
 from .arrays import Array, Points, Vectors, add_item, constant, empty, grad_of, item, vec3
+from .launch import kernel
 from .pose import SHIFT, pose_rows
 from .tape import operator
 from .vectors import unit, unit_adjoint
@@ -87,7 +88,7 @@ def _cotangent_adjoint(degrees, cotangent, cotangent_grad):
     return degrees_grad
 
 
-@ti.kernel
+@kernel
 def _frame_kernel(eye: Vectors, at: Vectors, up: Vectors, fov: Angles, orthographic: int, mirrored: int, frame: Points):
     for b in range(frame.shape[0]):
         position = item(eye, b)
@@ -108,7 +109,7 @@ def _frame(eye: Array, at: Array, up: Array, fov: Array, orthographic: bool, mir
     _frame_kernel(eye, at, up, fov, int(orthographic), int(mirrored), frame)
 
 
-@ti.kernel
+@kernel
 def _frame_adjoint_kernel(
     eye: Vectors, at: Vectors, up: Vectors, fov: Angles, orthographic: int, mirrored: int,
     frame_grad: Points, eye_grad: Vectors, at_grad: Vectors, up_grad: Vectors, fov_grad: Angles,
@@ -148,7 +149,7 @@ def _frame_adjoint(eye: Array, at: Array, up: Array, fov: Array, orthographic: b
     _frame_adjoint_kernel(eye, at, up, fov, int(orthographic), int(mirrored), frame.grad, *grads)
 
 
-@ti.kernel
+@kernel
 def _stand_kernel(rows: Points, fov: Angles, mirrored: int, frame: Points):
     for b in range(frame.shape[0]):
         r = b % rows.shape[0]
@@ -167,7 +168,7 @@ def _stand(rows: Array, fov: Array, mirrored: bool, frame: Array) -> None:
     _stand_kernel(rows, fov, int(mirrored), frame)
 
 
-@ti.kernel
+@kernel
 def _stand_adjoint_kernel(rows: Points, fov: Angles, mirrored: int, frame_grad: Points, rows_grad: Points, fov_grad: Angles):
     ti.loop_config(serialize=True)  # views share arrays of length 1
     for b in range(frame_grad.shape[0]):
@@ -195,7 +196,7 @@ def _stand_adjoint(rows: Array, fov: Array, mirrored: bool, frame: Array) -> Non
 # --- Fields of the lens to columns of the frame -------------------------------------------------------------------
 
 
-@ti.kernel
+@kernel
 def _column_kernel(values: Values, first: ti.template(), factors: Vectors, shift: Vectors, column: int, frame: Points):
     for b in range(frame.shape[0]):
         v, entry = item(values, b), shift[None]
@@ -210,7 +211,7 @@ def set_column(values: Array, first: int, factors: Array, shift: Array, column: 
     _column_kernel(values, first, factors, shift, column, frame)
 
 
-@ti.kernel
+@kernel
 def _column_adjoint_kernel(values_grad: Values, first: ti.template(), factors: Vectors, column: int, frame_grad: Points):
     ti.loop_config(serialize=True)  # views share arrays of length 1
     for b in range(frame_grad.shape[0]):

@@ -12,6 +12,7 @@ import taichi as ti
 
 from . import runtime
 from .arrays import Array, Ints, Points, empty, grad_of, is_finite, split, vec3, work_item, zero
+from .launch import kernel
 from .light_table import DIFFUSE, ENVIRONMENT, EYE, LIGHTS, SHININESS, SOURCES, SPECULAR, TOTAL, WIDTHS
 from .lights import DIRECTIONAL, HARMONICS, POINT, SPOT
 from .materials import NO_HIGHLIGHT
@@ -142,7 +143,7 @@ def _side(two_sided: ti.template(), n, toward_eye):
     return side
 
 
-@ti.kernel
+@kernel
 def _illuminate_kernel(
     kinds: ti.template(), paint: ti.template(), model: ti.template(), two_sided: ti.template(), by_point: ti.template(), shadowed: ti.template(),
     group: ti.template(), albedo: Points, normals: Points, positions: Points, table: Points, directional: int, points: int, spots: int,
@@ -319,7 +320,7 @@ def _finish_adjoint(
         _put(lanes, X, group, t, x_grad)
 
 
-@ti.kernel
+@kernel
 def _illuminate_adjoint_kernel(
     kinds: ti.template(), paint: ti.template(), model: ti.template(), two_sided: ti.template(), by_point: ti.template(), shadowed: ti.template(),
     group: ti.template(), albedo: Points, normals: Points, positions: Points, table: Points, directional: int, points: int, spots: int,
@@ -392,7 +393,7 @@ def _put_surface_away(surface_grad, coefficients_grad, kinds: ti.template(), tab
             _put_away(coefficients_grad, table, partials, row, ENVIRONMENT, ti.static(LIGHTS - ENVIRONMENT), strip)
 
 
-@ti.kernel
+@kernel
 def _add_strips_kernel(partials: Strips, table_grad: Points):
     for k in range(partials.shape[0]):
         row, place = k // table_grad.shape[1], k % table_grad.shape[1]

@@ -18,6 +18,7 @@ import taichi as ti
 
 from .arrays import Array, Points, batch_size, empty, field, is_finite, split, vec2, vec3, view_numbers, work_item
 from .frame import EYE, FORWARD, OFFSET, RADIAL, RIGHT, SCALE, TANGENTIAL, UP
+from .launch import kernel
 from .sums import Strips, row_total, strips
 from .tape import operator
 
@@ -306,7 +307,7 @@ def _is_asked(seen, orthographic: int, stage: ti.template(), point_grad):
     return asked
 
 
-@ti.kernel
+@kernel
 def _project_kernel(vertices: Points, frame: Points, orthographic: int, model: ti.template(), stage: ti.template(), screen: Points):
     for k in range(screen.shape[0] * screen.shape[1]):
         b, v = k // screen.shape[1], k % screen.shape[1]
@@ -323,7 +324,7 @@ def project_points(vertices: Array, frame: Array, orthographic: bool, model: int
     _project_kernel(vertices, frame, int(orthographic), model, stage, screen)
 
 
-@ti.kernel
+@kernel
 def _project_adjoint_kernel(
     vertices: Points, frame: Points, orthographic: int, model: ti.template(), stage: ti.template(), screen_grad: Points, vertices_grad: Points
 ):  # fmt: skip
@@ -344,7 +345,7 @@ def _project_adjoint_kernel(
         vertices_grad[row, v] = vertices_grad[row, v] + total
 
 
-@ti.kernel
+@kernel
 def _strips_kernel(
     vertices: Points, frame: Points, orthographic: int, model: ti.template(), stage: ti.template(), screen_grad: Points, partials: Strips,
     steps: int, pad: int, threads: int, length: int, total: int,
@@ -385,7 +386,7 @@ def _strips_kernel(
             partials[first + RADIAL, strip], partials[first + TANGENTIAL, strip] = by_radial, by_tangential
 
 
-@ti.kernel
+@kernel
 def _add_strips_kernel(partials: Strips, frame_grad: Points):
     for n in range(partials.shape[0]):
         view, column = n // frame_grad.shape[1], n % frame_grad.shape[1]

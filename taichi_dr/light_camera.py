@@ -16,6 +16,7 @@ import taichi as ti
 
 from .arrays import Array, Vectors, add_item, batch_size, empty, grad_of, is_finite, item, read, vec3, write
 from .camera import Camera
+from .launch import kernel
 from .lights import DIRECTIONAL, DirectionalLight, PointLight, SpotLight
 from .raster.visible import FARTHEST, GRID
 from .tape import operator
@@ -145,7 +146,7 @@ def _camera(eye: Array, at: Array, ups: np.ndarray, tangent: float, resolution: 
     return Camera(eye, at, up, fov, (resolution, resolution), orthographic)
 
 
-@ti.kernel
+@kernel
 def _stand_far_kernel(direction: Vectors, center: Vectors, distance: float, eye: Vectors):
     for k in range(eye.shape[0]):
         toward, _ = unit(item(direction, k), 0.0)
@@ -158,7 +159,7 @@ def _stand_far(direction: Array, center: Array, distance: float, eye: Array) -> 
     _stand_far_kernel(direction, center, distance, eye)
 
 
-@ti.kernel
+@kernel
 def _stand_far_adjoint_kernel(direction: Vectors, distance: float, direction_grad: Vectors, eye_grad: Vectors):
     ti.loop_config(serialize=True)  # rows share arrays of length 1
     for k in range(eye_grad.shape[0]):
@@ -177,7 +178,7 @@ def _position(positions: ti.template(), k: int):
     return ti.select(is_finite(p), p, vec3(0.0))
 
 
-@ti.kernel
+@kernel
 def _stand_kernel(position: Vectors, aims: Vectors, follows: int, eye: Vectors, at: Vectors):
     for k in range(eye.shape[0]):
         eye[k] = _position(position, k)
@@ -190,7 +191,7 @@ def _stand(position: Array, aims: Array, follows: bool, eye: Array, at: Array) -
     _stand_kernel(position, aims, int(follows), eye, at)
 
 
-@ti.kernel
+@kernel
 def _stand_adjoint_kernel(position: Vectors, follows: int, position_grad: Vectors, eye_grad: Vectors, at_grad: Vectors):
     ti.loop_config(serialize=True)  # rows share arrays of length 1
     for k in range(eye_grad.shape[0]):

@@ -4,6 +4,7 @@ import taichi as ti
 
 from .arrays import Array, Ints, Points, empty, expect, grad_of, is_finite, split, vec2, vec3, work_item, zero
 from .frame import EYE, FORWARD, RIGHT, SCALE, UP
+from .launch import kernel
 from .lens import MIN_DEPTH
 from .sums import Strips, bounded_strips, row_total
 from .tape import operator
@@ -67,7 +68,7 @@ def _inverse_depth(q, orthographic: int):
     return ti.select(orthographic != 0, 1.0, 1.0 / ti.max(q.z, MIN_DEPTH))
 
 
-@ti.kernel
+@kernel
 def _places_kernel(
     positions: Points, views: Ints, frame: Points, sides: int, orthographic: int, middle: float, radius: float,
     layers: Ints, uv: UVs, depths: Depths,
@@ -96,7 +97,7 @@ def _places(
     _places_kernel(positions, views, frame, sides, int(orthographic), middle, radius, layers, uv, depths)
 
 
-@ti.kernel
+@kernel
 def _places_adjoint_kernel(
     positions: Points, layers: Ints, frame: Points, orthographic: int, radius: float, uv_grad: UVs, depths_grad: Depths,
     positions_grad: Points, partials: Strips, steps: int, pad: int, threads: int, strip_count: int, length: int,
@@ -129,7 +130,7 @@ def _places_adjoint_kernel(
                         partials[first + SCALE, strip] = partials[first + SCALE, strip] + vec3(scale_grad.x, scale_grad.y, 0.0)
 
 
-@ti.kernel
+@kernel
 def _add_strips_kernel(partials: Strips, frame_grad: Points):
     for k in range(partials.shape[0]):
         row, column = k // COLUMNS, k % COLUMNS

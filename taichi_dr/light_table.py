@@ -6,6 +6,7 @@ import taichi as ti
 from . import harmonics
 from .arrays import Array, Points, Vectors, add_item, empty, grad_of, is_finite, is_finite_number, item, vec2, vec3
 from .frame import EYE as FRAME_EYE
+from .launch import kernel
 from .lights import AMBIENT, DIRECTIONAL, HARMONICS, POINT, SPOT, WIDEST_CONE, DirectionalLight, Light, PointLight, SphericalHarmonicsLight, SpotLight
 from .tape import operator
 from .vectors import unit, unit_adjoint
@@ -110,7 +111,7 @@ def _add_coefficient(coefficients: ti.template(), row: int, j: int, value):
 # Rows are few, and share arrays of length 1: these loops are serial, which also is the quickest to launch.
 
 
-@ti.kernel
+@kernel
 def _tabulate_surface_kernel(
     diffuse: Vectors, specular: Vectors, shininess: Numbers, frame: Vectors, with_eye: ti.template(), share: float, table: Points
 ):  # fmt: skip
@@ -129,7 +130,7 @@ def _tabulate_surface(diffuse: Array, specular: Array, shininess: Array, frame: 
     _tabulate_surface_kernel(diffuse, specular, shininess, frame, with_eye, share, table)
 
 
-@ti.kernel
+@kernel
 def _tabulate_surface_adjoint_kernel(
     diffuse: Vectors, specular: Vectors, shininess: Numbers, with_eye: ti.template(), share: float, table_grad: Points,
     diffuse_grad: Vectors, specular_grad: Vectors, shininess_grad: Numbers, frame_grad: Vectors,
@@ -154,7 +155,7 @@ def _tabulate_surface_adjoint(diffuse: Array, specular: Array, shininess: Array,
 # --- A light ------------------------------------------------------------------------------------------------------
 
 
-@ti.kernel
+@kernel
 def _tabulate_light_kernel(kind: ti.template(), intensity: Vectors, source: Vectors, attenuated: int, everywhere: float, table: Points, place: int):
     ti.loop_config(serialize=True)
     for row in range(table.shape[0]):
@@ -178,7 +179,7 @@ def _tabulate_light(kind: int, intensity: Array, source: Array, attenuated: bool
     _tabulate_light_kernel(kind, intensity, source, int(attenuated), everywhere, table, place)
 
 
-@ti.kernel
+@kernel
 def _tabulate_light_adjoint_kernel(
     kind: ti.template(), intensity: Vectors, source: Vectors, everywhere: float, table_grad: Points, place: int,
     intensity_grad: Vectors, source_grad: Vectors,
@@ -203,7 +204,7 @@ def _tabulate_light_adjoint(kind: int, intensity: Array, source: Array, attenuat
     _tabulate_light_adjoint_kernel(kind, intensity, source, everywhere, table.grad, place, grad_of(intensity), grad_of(source))
 
 
-@ti.kernel
+@kernel
 def _tabulate_cone_kernel(axis: Vectors, exponent: Numbers, inner: Numbers, outer: Numbers, table: Points, place: int):
     ti.loop_config(serialize=True)
     for row in range(table.shape[0]):
@@ -217,7 +218,7 @@ def _tabulate_cone(axis: Array, exponent: Array, inner: Array, outer: Array, tab
     _tabulate_cone_kernel(axis, exponent, inner, outer, table, place)
 
 
-@ti.kernel
+@kernel
 def _tabulate_cone_adjoint_kernel(
     axis: Vectors, exponent: Numbers, inner: Numbers, outer: Numbers, table_grad: Points, place: int,
     axis_grad: Vectors, exponent_grad: Numbers, inner_grad: Numbers, outer_grad: Numbers,

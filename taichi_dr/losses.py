@@ -27,6 +27,7 @@ from .arrays import (
     work_item,
     zero,
 )
+from .launch import kernel
 from .regularizers import edge_length, flatten, laplacian
 from .sums import Strips, add_terms, row_total, space, sum_strips
 from .tape import operator
@@ -255,7 +256,7 @@ def _plus(x, d, lacks_one: ti.template()):
     return total
 
 
-@ti.kernel
+@kernel
 def _difference_kernel(
     image: Anything, target: Anything, mask: Anything, terms: Floats, partials: Strips, length: int, loss: Scalar,
     steps: int, pad: int, threads: int, n: int, target_rows: int, mask_rows: int, columns: int, chunk: int, per_row: int,
@@ -289,7 +290,7 @@ def _difference(image: Array, data: tuple[Array, ...], kind: int, scale: float, 
     )  # fmt: skip
 
 
-@ti.kernel
+@kernel
 def _difference_adjoint_kernel(
     image: Anything, target: Anything, mask: Anything, image_grad: Anything, loss_grad: Scalar,
     steps: int, pad: int, threads: int, n: int, target_rows: int, mask_rows: int, columns: int, chunk: int, per_row: int,
@@ -355,7 +356,7 @@ def _one_minus_iou_adjoint(sums, value_grad):
     return value_grad * vec2(-1.0, sums.x / (sums.y + EPS)) / (sums.y + EPS)
 
 
-@ti.kernel
+@kernel
 def _silhouette_iou_kernel(
     image: Image, target: Image, terms: Pairs, partials: Strips, length: int, sums: Pairs, loss: Scalar,
     steps: int, pad: int, threads: int, n: int, columns: int, chunk: int, per_row: int, scale: float,
@@ -388,7 +389,7 @@ def _silhouette_iou(image: Array, data: tuple[Array], sums: Array, scale: float,
     )  # fmt: skip
 
 
-@ti.kernel
+@kernel
 def _silhouette_iou_adjoint_kernel(
     image: Image, target: Image, sums: Pairs, image_grad: Image, loss_grad: Scalar,
     steps: int, pad: int, threads: int, n: int, columns: int, chunk: int, per_row: int, scale: float,

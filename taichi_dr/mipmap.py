@@ -13,6 +13,7 @@ import taichi as ti
 
 from . import runtime
 from .arrays import Array, Ints, Points, empty, expect, split, vec3, work_item, write
+from .launch import kernel
 from .tape import operator
 
 MOST_HALVINGS = 5  # that a CPU thread does to its rows of the texture while they are in its cache
@@ -141,7 +142,7 @@ def _halve_adjoint(texels_grad: ti.template(), row: int, first: int, mips_grad: 
                     _add_texel(texels_grad, row, first, 2 * width, 2 * i + di, 2 * j + dj, grad)
 
 
-@ti.kernel
+@kernel
 def _halvings_kernel(texture: Textures, mips: Points, table: Ints, depth: int, steps: int, pad: int, threads: int):
     """For CPUs: a thread takes 2^depth rows of the texture through the first levels, which are halved exactly."""
     blocks = texture.shape[1] >> depth
@@ -155,19 +156,19 @@ def _halvings_kernel(texture: Textures, mips: Points, table: Ints, depth: int, s
                 _halve(mips, row, table[3 * level - 1], mips, table[3 * level + 2], table[3 * level + 1], block * count, (block + 1) * count)
 
 
-@ti.kernel
+@kernel
 def _first_level_kernel(texture: Textures, mips: Points, height: int, width: int):
     for row, i, j in ti.ndrange(mips.shape[0], height, width):
         mips[row, i * width + j] = _mean(texture, row, 0, texture.shape[1], texture.shape[2], height, width, i, j)
 
 
-@ti.kernel
+@kernel
 def _next_level_kernel(mips: Points, from_height: int, from_width: int, source: int, height: int, width: int, target: int):
     for row, i, j in ti.ndrange(mips.shape[0], height, width):
         mips[row, target + i * width + j] = _mean(mips, row, source, from_height, from_width, height, width, i, j)
 
 
-@ti.kernel
+@kernel
 def _small_levels_kernel(mips: Points, table: Ints, begin: int, count: int):
     """The levels from `begin` on, a thread for each texture."""
     for row in range(mips.shape[0]):
@@ -205,7 +206,7 @@ def _plan(built: Pyramid) -> tuple[int, int]:
 # --- Adjoint: from the coarsest level down, what each gives to the next finer one ---------------------------------
 
 
-@ti.kernel
+@kernel
 def _small_levels_adjoint_kernel(mips_grad: Points, table: Ints, begin: int, count: int):
     for row in range(mips_grad.shape[0]):
         for back in range(count - begin):
@@ -219,21 +220,21 @@ def _small_levels_adjoint_kernel(mips_grad: Points, table: Ints, begin: int, cou
                     mips_grad[row, texel] = mips_grad[row, texel] + grad
 
 
-@ti.kernel
+@kernel
 def _next_level_adjoint_kernel(mips_grad: Points, from_height: int, from_width: int, source: int, height: int, width: int, target: int):
     for row, k, m in ti.ndrange(mips_grad.shape[0], from_height, from_width):
         texel = source + k * from_width + m
         mips_grad[row, texel] = mips_grad[row, texel] + _mean_adjoint(mips_grad, row, target, from_height, from_width, height, width, k, m)
 
 
-@ti.kernel
+@kernel
 def _first_level_adjoint_kernel(texture_grad: Textures, mips_grad: Points, height: int, width: int):
     for row, k, m in ti.ndrange(texture_grad.shape[0], texture_grad.shape[1], texture_grad.shape[2]):
         grad = _mean_adjoint(mips_grad, row, 0, texture_grad.shape[1], texture_grad.shape[2], height, width, k, m)
         texture_grad[row, k, m] = texture_grad[row, k, m] + grad
 
 
-@ti.kernel
+@kernel
 def _halvings_adjoint_kernel(texture_grad: Textures, mips_grad: Points, table: Ints, depth: int, steps: int, pad: int, threads: int):
     blocks = texture_grad.shape[1] >> depth
     for q in range(steps):

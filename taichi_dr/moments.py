@@ -15,6 +15,7 @@ from typing import NamedTuple
 import taichi as ti
 
 from .arrays import Array, Points, empty, expect, grad_of, vec3
+from .launch import kernel
 from .light_places import Depths
 from .tape import operator
 
@@ -49,7 +50,7 @@ def depth_moments(depths: Array, middle: float, radius: float) -> Array:
     return out
 
 
-@ti.kernel
+@kernel
 def _moments_kernel(depths: Depths, middle: float, radius: float, out: Points):
     for n in range(out.shape[1]):
         z = (depths[0, n] - middle) / radius
@@ -61,7 +62,7 @@ def _moments(depths: Array, middle: float, radius: float, out: Array) -> None:
     _moments_kernel(depths, middle, radius, out)
 
 
-@ti.kernel
+@kernel
 def _moments_adjoint_kernel(depths: Depths, middle: float, radius: float, depths_grad: Depths, out_grad: Points):
     for n in range(out_grad.shape[1]):
         grad = out_grad[0, n]
@@ -109,7 +110,7 @@ def _compared(s, d, far: float, t0: float, t1: float, bias: float, least: float)
     return d - bias * t - mean, mean, square - mean * mean, ti.max(square - mean * mean, least * least * t * t), least * t
 
 
-@ti.kernel
+@kernel
 def _visibility_kernel(
     moments: Points, depths: Depths, far: float, t0: float, t1: float, bias: float, least: float, cut: float, row: int, visibility: Depths
 ):  # fmt: skip
@@ -127,7 +128,7 @@ def _visibility(moments: Array, depths: Array, receiver: Receiver, row: int, vis
     _visibility_kernel(moments, depths, r.far, *r.texel, r.bias, r.least, r.cut, row, visibility)
 
 
-@ti.kernel
+@kernel
 def _visibility_adjoint_kernel(
     moments: Points, depths: Depths, far: float, t0: float, t1: float, bias: float, least: float, cut: float, row: int,
     moments_grad: Points, depths_grad: Depths, visibility_grad: Depths,
@@ -157,7 +158,7 @@ def _visibility_adjoint(moments: Array, depths: Array, receiver: Receiver, row: 
     _visibility_adjoint_kernel(moments, depths, r.far, *r.texel, r.bias, r.least, r.cut, row, *grads, visibility.grad)
 
 
-@ti.kernel
+@kernel
 def _light_row_kernel(row: int, visibility: Depths):
     for n in range(visibility.shape[1]):
         visibility[row, n] = 1.0

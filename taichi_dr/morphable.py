@@ -19,6 +19,7 @@ from . import runtime
 from .arrays import Array, Floats, Points, allocate, array, batch_size, empty, expect, read, split, vec3, work_item, write
 from .head import head
 from .io import morphable as files
+from .launch import kernel
 from .mesh import Mesh
 from .tape import operator
 
@@ -291,7 +292,7 @@ def _add(start: ti.template(), moves: ti.template(), out: ti.template()):
             out[b, v] = start[ti.min(b, start.shape[0] - 1), v] + move
 
 
-@ti.kernel
+@kernel
 def _blend_cpu_kernel(
     start: Points, coefficients: Coefficients1or2, stddev: Floats, basis: Floats, scaled: Table, moves: Table, out: Points,
     steps: int, pad: int, threads: int, strips: int,
@@ -314,7 +315,7 @@ def _blend_cpu_kernel(
     _add(start, moves, out)
 
 
-@ti.kernel
+@kernel
 def _blend_gpu_kernel(
     start: Points, coefficients: Coefficients1or2, stddev: Floats, basis: Floats, scaled: Table, moves: Table, out: Points,
     groups: int, views: ti.template(),
@@ -365,7 +366,7 @@ def _served_total(x: ti.template(), b: int, v: int, n: int):
     return total
 
 
-@ti.kernel
+@kernel
 def _start_adjoint_kernel(out_grad: Points, start_grad: Points):
     for v in range(start_grad.shape[1]):
         for b in range(start_grad.shape[0]):
@@ -398,7 +399,7 @@ def _scale_adjoint(partials: ti.template(), stddev: ti.template(), coefficients_
             coefficients_grad[b, k] = coefficients_grad[b, k] + total * stddev[k]
 
 
-@ti.kernel
+@kernel
 def _blend_adjoint_cpu_kernel(
     coefficients_grad: Coefficients1or2, stddev: Floats, basis: Floats, partials: Tables, moves_grad: Table, out_grad: Points,
     steps: int, pad: int, threads: int, strips: int,
@@ -425,7 +426,7 @@ def _blend_adjoint_cpu_kernel(
     _scale_adjoint(partials, stddev, coefficients_grad)
 
 
-@ti.kernel
+@kernel
 def _blend_adjoint_gpu_kernel(
     coefficients_grad: Coefficients1or2, stddev: Floats, basis: Floats, partials: Tables, moves_grad: Table, out_grad: Points,
     groups: int, views: ti.template(),

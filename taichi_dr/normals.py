@@ -8,6 +8,7 @@ import numpy as np
 import taichi as ti
 
 from .arrays import Array, Faces, Ints, Points, batch_size, empty, expect, grad_of, is_finite, is_finite_number, read, vec2, vec3
+from .launch import kernel
 from .mesh import Incidence, corner_incidence
 from .sums import gather, slot_total
 from .tape import operator
@@ -91,7 +92,7 @@ def vertex_normals(vertices: Array, faces: Array) -> Array:
     return normals
 
 
-@ti.kernel
+@kernel
 def _vertex_normals_kernel(vertices: Points, faces: Faces, offsets: Ints, slots: Ints, crosses: Points, sums: Points, normals: Points):
     for k in range(crosses.shape[0] * crosses.shape[1]):
         b, f = k // crosses.shape[1], k % crosses.shape[1]
@@ -109,7 +110,7 @@ def _vertex_normals(vertices: Array, faces: Array, corners: Incidence, sums: Arr
     _vertex_normals_kernel(vertices, faces, corners.offsets, corners.slots, crosses, sums, normals)
 
 
-@ti.kernel
+@kernel
 def _vertex_normals_adjoint_kernel(vertices: Points, faces: Faces, sums: Points, normals_grad: Points, sums_grad: Points, corner_grads: Points):
     for k in range(sums.shape[0] * sums.shape[1]):
         b, v = k // sums.shape[1], k % sums.shape[1]
@@ -155,7 +156,7 @@ def face_normals(vertices: Array, faces: Array) -> Array:
     return normals
 
 
-@ti.kernel
+@kernel
 def _face_normals_kernel(vertices: Points, faces: Faces, normals: Points):
     for k in range(normals.shape[0] * normals.shape[1]):
         b, f = k // normals.shape[1], k % normals.shape[1]
@@ -167,7 +168,7 @@ def _face_normals(vertices: Array, faces: Array, corners: Incidence, normals: Ar
     _face_normals_kernel(vertices, faces, normals)
 
 
-@ti.kernel
+@kernel
 def _face_normals_adjoint_kernel(vertices: Points, faces: Faces, normals_grad: Points, corner_grads: Points):
     for k in range(normals_grad.shape[0] * normals_grad.shape[1]):
         b, f = k // normals_grad.shape[1], k % normals_grad.shape[1]
@@ -246,7 +247,7 @@ def _tangents(vertices: ti.template(), faces: ti.template(), uv: ti.template(), 
     return along, along_length, upward, upward_length
 
 
-@ti.kernel
+@kernel
 def _face_tangents_kernel(vertices: Points, faces: Faces, uv: Coordinates, uv_faces: Faces, tangents: Points, bitangents: Points):
     for k in range(tangents.shape[0] * tangents.shape[1]):
         b, f = k // tangents.shape[1], k % tangents.shape[1]
@@ -258,7 +259,7 @@ def _face_tangents(vertices: Array, faces: Array, uv: Array, uv_faces: Array, co
     _face_tangents_kernel(vertices, faces, uv, uv_faces, tangents, bitangents)
 
 
-@ti.kernel
+@kernel
 def _face_tangents_adjoint_kernel(
     vertices: Points, faces: Faces, uv: Coordinates, uv_faces: Faces, tangents_grad: Points, bitangents_grad: Points, corner_grads: Points
 ):  # fmt: skip
@@ -338,7 +339,7 @@ def _tilted(normal, tangent, bitangent, m):
     return unit(m.x * tangent + m.y * bitangent + m.z * normal, 0.0)
 
 
-@ti.kernel
+@kernel
 def _perturb_normals_kernel(normals: Points, tangents: Points, bitangents: Points, mapped: Points, out: Points):
     for k in range(out.shape[0] * out.shape[1]):
         b, i = k // out.shape[1], k % out.shape[1]
@@ -350,7 +351,7 @@ def _perturb_normals(normals: Array, tangents: Array, bitangents: Array, mapped:
     _perturb_normals_kernel(normals, tangents, bitangents, mapped, out)
 
 
-@ti.kernel
+@kernel
 def _perturb_normals_adjoint_kernel(
     normals: Points, tangents: Points, bitangents: Points, mapped: Points, out_grad: Points,
     normals_grad: Points, tangents_grad: Points, bitangents_grad: Points, mapped_grad: Points,
@@ -400,7 +401,7 @@ def decode_normals(colors: Array) -> Array:
     return out
 
 
-@ti.kernel
+@kernel
 def _decode_normals_kernel(colors: Points, out: Points):
     for k in range(out.shape[0] * out.shape[1]):
         b, i = k // out.shape[1], k % out.shape[1]
@@ -412,7 +413,7 @@ def _decode_normals(colors: Array, out: Array) -> None:
     _decode_normals_kernel(colors, out)
 
 
-@ti.kernel
+@kernel
 def _decode_normals_adjoint_kernel(colors_grad: Points, out_grad: Points):
     for k in range(out_grad.shape[0] * out_grad.shape[1]):
         b, i = k // out_grad.shape[1], k % out_grad.shape[1]
@@ -436,7 +437,7 @@ def face_centers(vertices: Array, faces: Array) -> Array:
     return centers
 
 
-@ti.kernel
+@kernel
 def _face_centers_kernel(vertices: Points, faces: Faces, centers: Points):
     for k in range(centers.shape[0] * centers.shape[1]):
         b, f = k // centers.shape[1], k % centers.shape[1]

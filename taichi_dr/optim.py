@@ -8,6 +8,7 @@ import numpy as np
 import taichi as ti
 
 from .arrays import Array, allocate, is_finite, read, unrecorded, write, zero
+from .launch import kernel
 
 Anything = ti.types.ndarray(needs_grad=False)  # any number of axes, numbers or vectors
 
@@ -165,7 +166,7 @@ def _all_finite(g, is_number: ti.template()):
     return finite
 
 
-@ti.kernel
+@kernel
 def _sgd_kernel(x: Anything, x_grad: Anything, velocity: Anything, lr: float, momentum: float, is_number: ti.template()):
     for k in ti.grouped(x):
         g = x_grad[k]
@@ -175,7 +176,7 @@ def _sgd_kernel(x: Anything, x_grad: Anything, velocity: Anything, lr: float, mo
             x[k] = x[k] - lr * v
 
 
-@ti.kernel
+@kernel
 def _adam_kernel(
     x: Anything, x_grad: Anything, mean: Anything, square: Anything,
     length: float, square_scale: float, rate1: float, rate2: float, eps: float, is_number: ti.template(),

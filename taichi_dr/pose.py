@@ -17,6 +17,7 @@ import taichi as ti
 
 from .arrays import Array, Points, Vectors, add_item, batch_size, empty, expect, field, grad_of, is_finite, item, read, split, vec3, work_item
 from .io.cameras import motions, quaternion
+from .launch import kernel
 from .sums import Strips, row_total, strips
 from .tape import operator
 from .vectors import unit, unit_adjoint
@@ -261,7 +262,7 @@ def _exp_rows_adjoint(w, x_grad, y_grad, z_grad):
     return 2.0 * by_square * w + a * twist + b * (by_columns + by_rows)
 
 
-@ti.kernel
+@kernel
 def _axis_angle_kernel(rotation: Vectors, translation: Vectors, rows: Points):
     for b in range(rows.shape[0]):
         rows[b, 0], rows[b, 1], rows[b, 2] = _exp_rows(item(rotation, b))
@@ -279,7 +280,7 @@ def _is_any(rows: ti.template(), b: int):
     return any(rows[b, 0] != 0.0) or any(rows[b, 1] != 0.0) or any(rows[b, 2] != 0.0) or any(rows[b, SHIFT] != 0.0)
 
 
-@ti.kernel
+@kernel
 def _axis_angle_adjoint_kernel(rotation: Vectors, rows_grad: Points, rotation_grad: Vectors, translation_grad: Vectors):
     ti.loop_config(serialize=True)  # views share arrays of length 1
     for b in range(rows_grad.shape[0]):
@@ -318,7 +319,7 @@ def _gram_schmidt_adjoint(first, second, b1_grad, b2_grad):
     return unit_adjoint(b1, length, by_b1), second_grad
 
 
-@ti.kernel
+@kernel
 def _six_kernel(first: Vectors, second: Vectors, translation: Vectors, rows: Points):
     for b in range(rows.shape[0]):
         b1, _, b2, _ = _gram_schmidt(item(first, b), item(second, b))
@@ -333,7 +334,7 @@ def _six(first: Array, second: Array, translation: Array, rows: Array) -> None:
     _six_kernel(first, second, translation, rows)
 
 
-@ti.kernel
+@kernel
 def _six_adjoint_kernel(first: Vectors, second: Vectors, rows_grad: Points, first_grad: Vectors, second_grad: Vectors, translation_grad: Vectors):
     ti.loop_config(serialize=True)  # views share arrays of length 1
     for b in range(rows_grad.shape[0]):
@@ -386,7 +387,7 @@ def transform(vertices: Array, pose: Pose) -> Array:
     return moved
 
 
-@ti.kernel
+@kernel
 def _transform_kernel(vertices: Points, rows: Points, moved: Points):
     for k in range(moved.shape[0] * moved.shape[1]):
         b, v = k // moved.shape[1], k % moved.shape[1]
@@ -399,7 +400,7 @@ def _transform(vertices: Array, rows: Array, moved: Array) -> None:
     _transform_kernel(vertices, rows, moved)
 
 
-@ti.kernel
+@kernel
 def _transform_adjoint_kernel(rows: Points, moved_grad: Points, vertices_grad: Points):
     """Per vertex, over the poses that share it."""
     for k in range(vertices_grad.shape[0] * vertices_grad.shape[1]):
@@ -413,7 +414,7 @@ def _transform_adjoint_kernel(rows: Points, moved_grad: Points, vertices_grad: P
         vertices_grad[row, v] = vertices_grad[row, v] + total
 
 
-@ti.kernel
+@kernel
 def _strips_kernel(
     vertices: Points, rows: Points, moved_grad: Points, partials: Strips, steps: int, pad: int, threads: int, length: int, total: int
 ):  # fmt: skip
@@ -435,7 +436,7 @@ def _strips_kernel(
             partials[4 * r + SHIFT, strip] = by_shift
 
 
-@ti.kernel
+@kernel
 def _add_strips_kernel(partials: Strips, rows_grad: Points):
     for n in range(partials.shape[0]):
         rows_grad[n // 4, n % 4] = rows_grad[n // 4, n % 4] + row_total(partials, n)

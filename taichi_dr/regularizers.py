@@ -10,6 +10,7 @@ from typing import Any
 import taichi as ti
 
 from .arrays import Array, Floats, Ints, Points, Scalar, checked_loss, checked_number, empty, expect, is_finite, is_finite_number, vec3
+from .launch import kernel
 from .mesh import Hinges, Neighbors, hinges, neighbors
 from .sums import Strips, add_terms, slot_total, space
 from .tape import operator
@@ -113,7 +114,7 @@ def _finite_or_zero(s):
 # --- Laplacian ---------------------------------------------------------------------------------------------------
 
 
-@ti.kernel
+@kernel
 def _laplacian_kernel(
     vertices: Points, offsets: Ints, adjacent: Ints, y: Points, terms: Floats, partials: Strips, length: int, loss: Scalar, n: int, scale: float
 ):
@@ -140,7 +141,7 @@ def _laplacian(vertices: Array, adjacent: Neighbors, y: Array, scale: float, los
     _laplacian_kernel(vertices, adjacent.offsets, adjacent.vertices, y, *space(float, 1, n), loss, n, scale)
 
 
-@ti.kernel
+@kernel
 def _laplacian_adjoint_kernel(offsets: Ints, adjacent: Ints, y: Points, vertices_grad: Points, loss_grad: Scalar, n: int, scale: float):
     for k in range(n):
         b, i = k // y.shape[1], k % y.shape[1]
@@ -178,7 +179,7 @@ def _edge_adjoint(u, v, target, term_grad):
     return u_grad
 
 
-@ti.kernel
+@kernel
 def _edge_length_kernel(
     vertices: Points, offsets: Ints, adjacent: Ints, terms: Floats, partials: Strips, length: int, loss: Scalar, n: int, target: float, scale: float
 ):
@@ -198,7 +199,7 @@ def _edge_length(vertices: Array, adjacent: Neighbors, target: float, scale: flo
     _edge_length_kernel(vertices, adjacent.offsets, adjacent.vertices, *space(float, 1, n), loss, n, target, scale)
 
 
-@ti.kernel
+@kernel
 def _edge_length_adjoint_kernel(
     vertices: Points, offsets: Ints, adjacent: Ints, vertices_grad: Points, loss_grad: Scalar, n: int, target: float, scale: float
 ):
@@ -281,7 +282,7 @@ def _corners(vertices: ti.template(), corners: ti.template(), b: int, h: int):
     return vertices[b, c.x], vertices[b, c.y], vertices[b, c.z], vertices[b, c.w]
 
 
-@ti.kernel
+@kernel
 def _flatten_kernel(
     vertices: Points, corners: HingeCorners, corner_grads: Points, terms: Floats, partials: Strips, length: int, loss: Scalar,
     hinge_count: int, n: int, scale: float,
@@ -303,7 +304,7 @@ def _flatten(vertices: Array, joints: Hinges, corner_grads: Array, scale: float,
     _flatten_kernel(vertices, joints.corners, corner_grads, *space(float, 1, n), loss, joints.count, n, scale)
 
 
-@ti.kernel
+@kernel
 def _flatten_adjoint_kernel(offsets: Ints, slots: Ints, corner_grads: Points, vertices_grad: Points, loss_grad: Scalar, scale: float):
     for k in range(vertices_grad.shape[0] * vertices_grad.shape[1]):
         b, v = k // vertices_grad.shape[1], k % vertices_grad.shape[1]

@@ -17,6 +17,7 @@ from .arrays import Array, Points, Texels, batch_size, constant, empty, expect, 
 from .frame import EYE as FRAME_EYE
 from .frame import camera_frame
 from .illuminate import NO_PAINT, PAINTED, WHITE, illuminate
+from .launch import kernel
 from .light_table import tabulate
 from .lights import AMBIENT, HARMONICS, AmbientLight, Light, expect_arrays, light_list, view_counts
 from .materials import MODELS, NO_HIGHLIGHT, Material
@@ -273,7 +274,7 @@ def _set_texel(texels: ti.template(), b: int, f: int, i: int, j: int, value):
         texels[f, i, j] = value
 
 
-@ti.kernel
+@kernel
 def _light_texels_kernel(
     texels: Texels, scattered: Points, mirrored: Points, with_mirrored: ti.template(), lit: Texels, views: int, resolution: int
 ):  # fmt: skip
@@ -294,7 +295,7 @@ def _light_texels(texels: Array, scattered: Array, mirrored: Array, with_mirrore
     _light_texels_kernel(texels, scattered, mirrored, int(with_mirrored), lit, views, lit.shape[-1])
 
 
-@ti.kernel
+@kernel
 def _light_texels_adjoint_kernel(
     texels: Texels, scattered: Points, mirrored: Points, with_mirrored: ti.template(), lit_grad: Texels,
     texels_grad: Texels, scattered_grad: Points, mirrored_grad: Points, views: int, resolution: int,

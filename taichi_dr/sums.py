@@ -10,6 +10,7 @@ from typing import Any
 import taichi as ti
 
 from .arrays import Array, Ints, Points, empty
+from .launch import kernel
 
 MOST_PARTIALS = 1 << 22
 
@@ -75,7 +76,7 @@ def slot_total(values: ti.template(), offsets: ti.template(), slots: ti.template
     return total
 
 
-@ti.kernel
+@kernel
 def _gather_kernel(values: Points, offsets: Ints, slots: Ints, share: ti.template(), scale: float, out: Points):
     for k in range(out.shape[0] * out.shape[1]):
         b, v = k // out.shape[1], k % out.shape[1]

@@ -13,6 +13,7 @@ import taichi as ti
 
 from . import runtime
 from .arrays import Array, Ints, Points, empty, expect, is_finite, read, split, unrecorded, vec2, vec3, work_item, write, zero
+from .launch import kernel
 from .mipmap import Pyramid, Textures, add_levels
 from .raster.tiles import lists_by_key
 from .tape import operator
@@ -115,7 +116,7 @@ def _bilinear(texture: ti.template(), mips: ti.template(), table: ti.template(),
     return top + t * (bottom - top), width * ((1 - t) * (b - a) + t * (d - c)), height * (bottom - top)
 
 
-@ti.kernel
+@kernel
 def _sample_kernel(
     texture: Textures, mips: Points, table: Ints, uv: UVs, levels: Levels, views: Ints, by_u: Points, by_v: Points, out: Points,
     count: int, wrap: ti.template(),
@@ -142,7 +143,7 @@ def _sample(
     _sample_kernel(texture, mips, built.table, uv, levels, views, by_u, by_v, out, len(built.sizes), wrap)
 
 
-@ti.kernel
+@kernel
 def _uv_adjoint_kernel(by_u: Points, by_v: Points, uv_grad: UVs, out_grad: Points):
     for n in range(uv_grad.shape[1]):
         grad = out_grad[0, n]
@@ -166,7 +167,7 @@ def _owner(i: int, owners: int):
     return i // BAND & (owners - 1)
 
 
-@ti.kernel
+@kernel
 def _rows_adjoint_kernel(
     table: Ints, uv: UVs, levels: Levels, views: Ints, texture_grad: Textures, mips_grad: Points, out_grad: Points,
     count: int, steps: int, pad: int, threads: int, owners: int, wrap: ti.template(),
@@ -207,7 +208,7 @@ def _corner(table: ti.template(), uv, level, entry: int, count: int, wrap: ti.te
     return at, i, j, share * ti.select(entry % 4 < 2, 1 - down, down) * ti.select(entry % 2 == 0, 1 - s, s)
 
 
-@ti.kernel
+@kernel
 def _keys_kernel(
     table: Ints, uv: UVs, levels: Levels, views: Ints, out_grad: Points, keys: Ints,
     rows: int, first_texels: int, texels: int, entries: int, count: int, wrap: ti.template(),
@@ -224,7 +225,7 @@ def _keys_kernel(
         keys[e] = key
 
 
-@ti.kernel
+@kernel
 def _lists_adjoint_kernel(
     table: Ints, uv: UVs, levels: Levels, offsets: Ints, members: Ints, texture_grad: Textures, mips_grad: Points, out_grad: Points,
     rows: int, first_texels: int, texels: int, count: int, wrap: ti.template(),

@@ -3,6 +3,7 @@
 import taichi as ti
 
 from .arrays import Array, Points, empty, grad_of, is_finite, vec3
+from .launch import kernel
 from .tape import operator
 
 SHORTEST = 1e-30  # vectors whose largest component is not above this have no direction
@@ -46,7 +47,7 @@ def normalize(vectors: Array) -> Array:
     return out
 
 
-@ti.kernel
+@kernel
 def _normalize_kernel(vectors: Points, out: Points):
     for b, n in ti.ndrange(out.shape[0], out.shape[1]):
         out[b, n], _ = unit(vectors[b, n], 0.0)
@@ -57,7 +58,7 @@ def _normalize(vectors: Array, out: Array) -> None:
     _normalize_kernel(vectors, out)
 
 
-@ti.kernel
+@kernel
 def _normalize_adjoint_kernel(vectors: Points, vectors_grad: Points, out_grad: Points):
     for b, n in ti.ndrange(out_grad.shape[0], out_grad.shape[1]):
         if any(out_grad[b, n] != 0.0):
@@ -78,7 +79,7 @@ def multiply_add(a: Array, b: Array, c: Array | None = None) -> Array:
     return out
 
 
-@ti.kernel
+@kernel
 def _multiply_add_kernel(a: Points, b: Points, c: Points, with_c: int, out: Points):
     for n in range(out.shape[1]):
         out[0, n] = a[0, n] * b[0, n]
@@ -91,7 +92,7 @@ def _multiply_add(a: Array, b: Array, c: Array, with_c: bool, out: Array) -> Non
     _multiply_add_kernel(a, b, c, int(with_c), out)
 
 
-@ti.kernel
+@kernel
 def _multiply_add_adjoint_kernel(a: Points, b: Points, with_c: int, a_grad: Points, b_grad: Points, c_grad: Points, out_grad: Points):
     for n in range(out_grad.shape[1]):
         grad = out_grad[0, n]

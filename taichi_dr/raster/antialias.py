@@ -34,13 +34,12 @@ from ..arrays import (
     empty,
     expect,
     is_finite,
-    split,
     unrecorded,
     vec2,
     vec3,
-    work_item,
     zero,
 )
+from ..launch import kernel
 from ..mesh import across, corner_incidence
 from ..sums import gather
 from ..tape import operator
@@ -162,7 +161,7 @@ def _lines(u, v, count: int):
     return first, ti.select(ti.abs(v.y - u.y) >= ti.abs(v.x - u.x) and is_finite(u + v), last, first)
 
 
-@ti.kernel
+@kernel
 def _count_kernel(screen: Points, faces: Faces, others: Faces, tips: Faces, counts: Ints, total: int, height: int, width: int):
     for k in range(total):
         b, f, found = k // faces.shape[0], k % faces.shape[0], 0
@@ -189,7 +188,7 @@ def _is_seen(depth, id0: int, depth0, id1: int, depth1):
     return id0 != id1 and nearer and behind
 
 
-@ti.kernel
+@kernel
 def _fill_kernel(
     screen: Points, faces: Faces, others: Faces, tips: Faces, offsets: Ints, face_ids: Names, depths: Pixels,
     places: Ints, sides: Ints, distances: Floats, keys: Ints, total: int, orthographic: int,
@@ -225,7 +224,7 @@ def _fill_kernel(
                             c += 1
 
 
-@ti.kernel
+@kernel
 def _claim_kernel(places: Ints, keys: Ints, nearest: Ints, winners: Ints, count: int):
     """Of the crossings at a place the nearest wins, of those the first; what is most is the same in whatever order it is found."""
     for c in range(count):
@@ -237,7 +236,7 @@ def _claim_kernel(places: Ints, keys: Ints, nearest: Ints, winners: Ints, count:
                 ti.atomic_max(winners[places[c]], MOST - c)
 
 
-@ti.kernel
+@kernel
 def _claim_in_turn_kernel(places: Ints, keys: Ints, winners: Ints, count: int):
     """For CPUs, where they are few for two threads."""
     ti.loop_config(serialize=True)
@@ -260,48 +259,41 @@ def _blend_of(distance):
     return ti.select(distance >= 0.0, 0.5 - d, d - 0.5)
 
 
-@ti.kernel
-def _blends_kernel(winners: Ints, distances: Floats, blends: Blends, steps: int, pad: int, threads: int):
-    for q in range(steps):
-        k = work_item(q, pad, threads, blends.shape[0] * blends.shape[1])
-        if k >= 0:
-            b, i = k // blends.shape[1], k % blends.shape[1]
-            for j in range(blends.shape[2]):
-                found = vec2(0.0)
-                for axis in ti.static(range(2)):
-                    best = winners[((axis * blends.shape[0] + b) * blends.shape[1] + i) * blends.shape[2] + j]
-                    if best > 0:
-                        found[axis] = _blend_of(distances[MOST - best])
-                blends[b, i, j] = found
+@kernel
+def _blends_kernel(winners: Ints, distances: Floats, blends: Blends):
+    for b, i, j in blends:
+        found = vec2(0.0)
+        for axis in ti.static(range(2)):
+            best = winners[((axis * blends.shape[0] + b) * blends.shape[1] + i) * blends.shape[2] + j]
+            if best > 0:
+                found[axis] = _blend_of(distances[MOST - best])
+        blends[b, i, j] = found
 
 
 # --- The image ------------------------------------------------------------------------------------------------------
 
 
-@ti.kernel
-def _antialias_kernel(image: Picture, blends: Blends, out: Picture, steps: int, pad: int, threads: int):
-    for q in range(steps):
-        k = work_item(q, pad, threads, out.shape[0] * out.shape[1])
-        if k >= 0:
-            b, i = k // out.shape[1], k % out.shape[1]
-            for j in range(out.shape[2]):
-                color = image[b, i, j]
-                total = color
-                right, down = ti.max(blends[b, i, j].x, 0.0), ti.max(blends[b, i, j].y, 0.0)
-                left, up = 0.0, 0.0
-                if j > 0:
-                    left = ti.max(-blends[b, i, j - 1].x, 0.0)
-                if i > 0:
-                    up = ti.max(-blends[b, i - 1, j].y, 0.0)
-                if right > 0.0:
-                    total += right * (image[b, i, j + 1] - color)
-                if down > 0.0:
-                    total += down * (image[b, i + 1, j] - color)
-                if left > 0.0:
-                    total += left * (image[b, i, j - 1] - color)
-                if up > 0.0:
-                    total += up * (image[b, i - 1, j] - color)
-                out[b, i, j] = total
+@kernel
+def _antialias_kernel(image: Picture, blends: Blends, out: Picture):
+    """For GPUs, as `_image_adjoint_kernel`: a thread takes a pixel."""
+    for b, i, j in out:
+        color = image[b, i, j]
+        total = color
+        right, down = ti.max(blends[b, i, j].x, 0.0), ti.max(blends[b, i, j].y, 0.0)
+        left, up = 0.0, 0.0
+        if j > 0:
+            left = ti.max(-blends[b, i, j - 1].x, 0.0)
+        if i > 0:
+            up = ti.max(-blends[b, i - 1, j].y, 0.0)
+        if right > 0.0:
+            total += right * (image[b, i, j + 1] - color)
+        if down > 0.0:
+            total += down * (image[b, i + 1, j] - color)
+        if left > 0.0:
+            total += left * (image[b, i, j - 1] - color)
+        if up > 0.0:
+            total += up * (image[b, i - 1, j] - color)
+        out[b, i, j] = total
 
 
 @ti.func
@@ -311,7 +303,7 @@ def _pixels_of(place: int, batch: int, height: int, width: int):
     return axis, b, i, j, i + axis, j + 1 - axis
 
 
-@ti.kernel
+@kernel
 def _few_kernel(image: Picture, places: Ints, distances: Floats, winners: Ints, out: Picture, count: int):
     """For CPUs: the few pixels that edges pass, one after the other."""
     ti.loop_config(serialize=True)
@@ -327,43 +319,39 @@ def _few_kernel(image: Picture, places: Ints, distances: Floats, winners: Ints, 
 
 @operator
 def _antialias(image: Array, screen: Array, faces: Array, crossings: Crossings, blends: Array | None, out: Array) -> None:
-    rows, x = split(out.shape[0] * out.shape[1]), crossings
+    x = crossings
     if blends is None:
         copy(image, out)
         _few_kernel(image, x.places, x.distances, x.winners, out, x.count)
     else:
-        _blends_kernel(x.winners, x.distances, blends, *rows)
-        _antialias_kernel(image, blends, out, *rows)
+        _blends_kernel(x.winners, x.distances, blends)
+        _antialias_kernel(image, blends, out)
 
 
-@ti.kernel
-def _image_adjoint_kernel(blends: Blends, image_grad: Picture, out_grad: Picture, steps: int, pad: int, threads: int):
-    for q in range(steps):
-        k = work_item(q, pad, threads, out_grad.shape[0] * out_grad.shape[1])
-        if k >= 0:
-            b, i = k // out_grad.shape[1], k % out_grad.shape[1]
-            for j in range(out_grad.shape[2]):
-                kept, total = 1.0, ti.zero(out_grad[b, i, j])
-                here = blends[b, i, j]
-                kept -= ti.max(here.x, 0.0) + ti.max(here.y, 0.0)
-                if here.x < 0.0:
-                    total -= here.x * out_grad[b, i, j + 1]
-                if here.y < 0.0:
-                    total -= here.y * out_grad[b, i + 1, j]
-                if j > 0:
-                    left = blends[b, i, j - 1].x
-                    kept += ti.min(left, 0.0)
-                    if left > 0.0:
-                        total += left * out_grad[b, i, j - 1]
-                if i > 0:
-                    up = blends[b, i - 1, j].y
-                    kept += ti.min(up, 0.0)
-                    if up > 0.0:
-                        total += up * out_grad[b, i - 1, j]
-                image_grad[b, i, j] = image_grad[b, i, j] + kept * out_grad[b, i, j] + total
+@kernel
+def _image_adjoint_kernel(blends: Blends, image_grad: Picture, out_grad: Picture):
+    for b, i, j in out_grad:
+        kept, total = 1.0, ti.zero(out_grad[b, i, j])
+        here = blends[b, i, j]
+        kept -= ti.max(here.x, 0.0) + ti.max(here.y, 0.0)
+        if here.x < 0.0:
+            total -= here.x * out_grad[b, i, j + 1]
+        if here.y < 0.0:
+            total -= here.y * out_grad[b, i + 1, j]
+        if j > 0:
+            left = blends[b, i, j - 1].x
+            kept += ti.min(left, 0.0)
+            if left > 0.0:
+                total += left * out_grad[b, i, j - 1]
+        if i > 0:
+            up = blends[b, i - 1, j].y
+            kept += ti.min(up, 0.0)
+            if up > 0.0:
+                total += up * out_grad[b, i - 1, j]
+        image_grad[b, i, j] = image_grad[b, i, j] + kept * out_grad[b, i, j] + total
 
 
-@ti.kernel
+@kernel
 def _few_adjoint_kernel(places: Ints, distances: Floats, winners: Ints, image_grad: Picture, out_grad: Picture, count: int):
     ti.loop_config(serialize=True)
     for c in range(count):
@@ -376,7 +364,7 @@ def _few_adjoint_kernel(places: Ints, distances: Floats, winners: Ints, image_gr
             image_grad[b, i1, j1] = image_grad[b, i1, j1] + share * grad
 
 
-@ti.kernel
+@kernel
 def _edges_adjoint_kernel(
     image: Picture, screen: Points, faces: Faces, offsets: Ints, places: Ints, sides: Ints, distances: Floats, winners: Ints,
     out_grad: Picture, corner_grads: Points, total: int, components: ti.template(),
@@ -410,12 +398,12 @@ def _edges_adjoint_kernel(
 
 @_antialias.adjoint
 def _antialias_adjoint(image: Array, screen: Array, faces: Array, crossings: Crossings, blends: Array | None, out: Array) -> None:
-    rows, x = split(out.shape[0] * out.shape[1]), crossings
+    x = crossings
     if image.grad is not None and blends is None:
         add(out.grad, image.grad)
         _few_adjoint_kernel(x.places, x.distances, x.winners, image.grad, out.grad, x.count)
     elif image.grad is not None:
-        _image_adjoint_kernel(blends, image.grad, out.grad, *rows)
+        _image_adjoint_kernel(blends, image.grad, out.grad)
     if screen.grad is not None:
         incidence = corner_incidence(faces, screen.shape[1])
         total, components = out.shape[0] * faces.shape[0], image.element_shape[0] if image.element_shape else 1

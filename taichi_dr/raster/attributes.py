@@ -3,6 +3,7 @@
 import taichi as ti
 
 from ..arrays import ELEMENTS, Array, Faces, Ints, Picture, Points, empty, split, vec3, work_item, zero
+from ..launch import kernel
 from ..tape import operator
 from .channels import join_fours, take_four
 from .composite import composite
@@ -51,7 +52,7 @@ def _picture(values: Array, faces: Array, visible: Visible | Fragments) -> Array
     return out
 
 
-@ti.kernel
+@kernel
 def _show_kernel(values: Values, faces: Faces, weights: Points, face_of: Ints, views: Ints, pixels: Ints, out: Picture):
     """A pixel shows one fragment at most, and all of it."""
     for m in range(weights.shape[1]):
@@ -67,7 +68,7 @@ def _show(values: Array, faces: Array, weights: Array, fragments: Fragments, out
     _show_kernel(values, faces, weights, fragments.faces, fragments.views, fragments.pixels, out)
 
 
-@ti.kernel
+@kernel
 def _show_adjoint_kernel(
     values: Values, faces: Faces, weights: Points, pair_faces: Ints, offsets: Ints, pixels: Ints, weights_grad: Points, corner_grads: Values,
     out_grad: Picture, steps: int, pad: int, threads: int, pairs: int, components: ti.template(),

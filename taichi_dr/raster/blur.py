@@ -8,6 +8,7 @@ import taichi as ti
 from taichi.lang import impl
 
 from ..arrays import ELEMENTS, Array, Floats, Picture, array, empty, expect, split, work_item
+from ..launch import kernel
 from ..tape import operator
 
 REACH = 2.5  # standard deviations from the middle up to which pixels count
@@ -58,7 +59,7 @@ def _weights(width: float) -> Array:
     return weights
 
 
-@ti.kernel
+@kernel
 def _lines_kernel(
     picture: Picture, weights: Floats, reach: int, down: ti.template(), added: ti.template(), out: Picture, steps: int, pad: int, threads: int
 ):

@@ -3,6 +3,7 @@
 import taichi as ti
 
 from ..arrays import Array, Points, empty, vec4
+from ..launch import kernel
 from ..tape import operator
 
 Numbers = ti.types.ndarray(dtype=float, ndim=2, needs_grad=False)  # (B, V)
@@ -19,7 +20,7 @@ def component(values: Array, axis: int) -> Array:
     return out
 
 
-@ti.kernel
+@kernel
 def _component_kernel(values: Points, axis: ti.template(), out: Numbers):
     for b, v in ti.ndrange(out.shape[0], out.shape[1]):
         out[b, v] = values[b, v][axis]
@@ -30,7 +31,7 @@ def _component(values: Array, axis: int, out: Array) -> None:
     _component_kernel(values, axis, out)
 
 
-@ti.kernel
+@kernel
 def _component_adjoint_kernel(values_grad: Points, axis: ti.template(), out_grad: Numbers):
     for b, v in ti.ndrange(out_grad.shape[0], out_grad.shape[1]):
         values_grad[b, v][axis] += out_grad[b, v]
@@ -49,7 +50,7 @@ def take_four(values: Array, first: int) -> Array:
     return out
 
 
-@ti.kernel
+@kernel
 def _take_four_kernel(values: Channels, first: int, out: Fours):
     for b, v in ti.ndrange(out.shape[0], out.shape[1]):
         for c in ti.static(range(4)):
@@ -61,7 +62,7 @@ def _take_four(values: Array, first: int, out: Array) -> None:
     _take_four_kernel(values, first, out)
 
 
-@ti.kernel
+@kernel
 def _take_four_adjoint_kernel(values_grad: Channels, first: int, out_grad: Fours):
     for b, v in ti.ndrange(out_grad.shape[0], out_grad.shape[1]):
         for c in range(ti.min(4, values_grad.shape[2] - first)):
@@ -83,7 +84,7 @@ def split_fours(picture: Array) -> list[Array]:
     return parts
 
 
-@ti.kernel
+@kernel
 def _split_four_kernel(picture: ChannelPicture, first: int, out: FourPicture):
     for b, i, j in ti.ndrange(out.shape[0], out.shape[1], out.shape[2]):
         for c in ti.static(range(4)):
@@ -95,7 +96,7 @@ def _split_four(picture: Array, first: int, out: Array) -> None:
     _split_four_kernel(picture, first, out)
 
 
-@ti.kernel
+@kernel
 def _split_four_adjoint_kernel(picture_grad: ChannelPicture, first: int, out_grad: FourPicture):
     for b, i, j in ti.ndrange(out_grad.shape[0], out_grad.shape[1], out_grad.shape[2]):
         for c in range(ti.min(4, picture_grad.shape[3] - first)):
@@ -116,7 +117,7 @@ def join_fours(pictures: list[Array], channels: int) -> Array:
     return out
 
 
-@ti.kernel
+@kernel
 def _put_four_kernel(picture: FourPicture, first: int, out: ChannelPicture):
     for b, i, j in ti.ndrange(picture.shape[0], picture.shape[1], picture.shape[2]):
         for c in range(ti.min(4, out.shape[3] - first)):
@@ -128,7 +129,7 @@ def _put_four(picture: Array, first: int, out: Array) -> None:
     _put_four_kernel(picture, first, out)
 
 
-@ti.kernel
+@kernel
 def _put_four_adjoint_kernel(picture_grad: FourPicture, first: int, out_grad: ChannelPicture):
     for b, i, j in ti.ndrange(picture_grad.shape[0], picture_grad.shape[1], picture_grad.shape[2]):
         for c in ti.static(range(4)):

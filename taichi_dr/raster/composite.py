@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import taichi as ti
 
 from ..arrays import ELEMENTS, Array, Image, Ints, Picture, Points, Vectors, constant, empty, expect, item, split, unrecorded, vec3, vec4, work_item
+from ..launch import kernel
 from ..tape import operator
 from .fragments import Fragments, Pixels, Shares
 from .gather import add_rows
@@ -67,7 +68,7 @@ def composite_over(colors: Array, fragments: Fragments, background: Sequence[flo
     return image
 
 
-@ti.kernel
+@kernel
 def _composite_kernel(
     values: Values, shares: Shares, tile_offsets: Ints, members: Ints, offsets: Ints, pixels: Ints, out: Picture,
     steps: int, pad: int, threads: int, rows: int, columns: int, tile_height: int, tile_width: int,
@@ -96,7 +97,7 @@ def _composite(values: Array, shares: Array, fragments: Fragments, out: Array) -
     )  # fmt: skip
 
 
-@ti.kernel
+@kernel
 def _composite_adjoint_kernel(
     values: Values, shares: Shares, pixels: Ints, values_grad: Values, shares_grad: Shares, out_grad: Picture, components: ti.template()
 ):  # fmt: skip
@@ -114,7 +115,7 @@ def _composite_adjoint(values: Array, shares: Array, fragments: Fragments, out: 
     _composite_adjoint_kernel(values, shares, fragments.pixels, values.grad, shares.grad, out.grad, components)
 
 
-@ti.kernel
+@kernel
 def _composite_over_kernel(
     colors: Points, shares: Shares, background: Vectors, background_shares: Pixels, alpha: Pixels,
     tile_offsets: Ints, members: Ints, offsets: Ints, pixels: Ints, image: Image,
@@ -148,7 +149,7 @@ def _composite_over(
     )  # fmt: skip
 
 
-@ti.kernel
+@kernel
 def _colors_adjoint_kernel(colors: Points, shares: Shares, pixels: Ints, colors_grad: Points, shares_grad: Shares, image_grad: Image):
     for m in range(shares.shape[1]):
         if pixels[m] >= 0:
@@ -158,7 +159,7 @@ def _colors_adjoint_kernel(colors: Points, shares: Shares, pixels: Ints, colors_
             shares_grad[0, m] = shares_grad[0, m] + colors[0, m].dot(grad)
 
 
-@ti.kernel
+@kernel
 def _background_adjoint_kernel(background: Vectors, shares: Pixels, shares_grad: Pixels, alpha_grad: Pixels, image_grad: Image, sums: Points):
     """Per row of pixels; `sums` collects what the background's color gets."""
     for k in range(sums.shape[0] * sums.shape[1]):
@@ -208,7 +209,7 @@ def visible_part(shown: Array, fragments: Fragments) -> Array:
 LEAST_COVERED = 1e-6  # of a pixel's color, under which nothing is said to be seen there
 
 
-@ti.kernel
+@kernel
 def _visible_part_kernel(shown: Pixels, alpha: Pixels, background: Pixels, out: Pixels):
     for b, i, j in ti.ndrange(out.shape[0], out.shape[1], out.shape[2]):
         covered = 1.0 - background[b, i, j]
@@ -220,7 +221,7 @@ def _visible_part(shown: Array, alpha: Array, background: Array, out: Array) -> 
     _visible_part_kernel(shown, alpha, background, out)
 
 
-@ti.kernel
+@kernel
 def _visible_part_adjoint_kernel(
     shown: Pixels, alpha: Pixels, background: Pixels, shown_grad: Pixels, alpha_grad: Pixels, background_grad: Pixels, out_grad: Pixels
 ):  # fmt: skip
@@ -249,7 +250,7 @@ def face_ids(fragments: Fragments) -> Array:
     return ids
 
 
-@ti.kernel
+@kernel
 def _face_ids_kernel(
     shares: Shares, weights: Points, face_of: Ints, tile_offsets: Ints, members: Ints, offsets: Ints, pixels: Ints, best: Pixels, ids: Names,
     steps: int, pad: int, threads: int, rows: int, columns: int, tile_height: int, tile_width: int,

@@ -3,6 +3,7 @@
 import taichi as ti
 
 from ..arrays import ELEMENTS, Array, Picture, empty, expect
+from ..launch import kernel
 from ..tape import operator
 
 
@@ -32,7 +33,7 @@ def downsample(image: Array, n: int) -> Array:
     return out
 
 
-@ti.kernel
+@kernel
 def _downsample_kernel(image: Picture, n: int, out: Picture):
     for b, i, j in ti.ndrange(out.shape[0], out.shape[1], out.shape[2]):
         total = ti.zero(out[b, i, j])
@@ -47,7 +48,7 @@ def _downsample(image: Array, n: int, out: Array) -> None:
     _downsample_kernel(image, n, out)
 
 
-@ti.kernel
+@kernel
 def _downsample_adjoint_kernel(image_grad: Picture, n: int, out_grad: Picture):
     for b, i, j in ti.ndrange(image_grad.shape[0], image_grad.shape[1], image_grad.shape[2]):
         image_grad[b, i, j] += out_grad[b, i // n, j // n] / (n * n)

@@ -6,6 +6,7 @@ import taichi as ti
 
 from ..arrays import Array, Faces, Ints, Points, empty, is_finite_number, split, unrecorded, vec2, vec3, work_item
 from ..elementary import log
+from ..launch import kernel
 from .fragments import Fragments
 from .triangle import doubled_area
 
@@ -55,7 +56,7 @@ def _level(along_x, along_y):
     return ti.select(is_level, (0.5 / LN2) * log(ti.select(is_level, square, 1.0)), 0.0)
 
 
-@ti.kernel
+@kernel
 def _mip_levels_kernel(
     screen: Points, faces: Faces, uv: UVs, uv_faces: Faces, face_of: Ints, views: Ints, offsets: Ints, weights: Points, levels: Levels,
     height: float, width: float, pixel: float, perspective: int, steps: int, pad: int, threads: int, pairs: int,

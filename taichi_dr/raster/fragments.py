@@ -17,6 +17,7 @@ from taichi.lang import impl
 
 from .. import runtime
 from ..arrays import Array, Faces, Floats, Ints, Points, batch_size, empty, expect, image_size, split, unrecorded, vec2, vec3, work_item
+from ..launch import kernel
 from ..tape import operator
 from . import triangle
 from .fragment import (
@@ -195,7 +196,7 @@ def room(n: int) -> int:
 # --- Forward ----------------------------------------------------------------------------------------------------
 
 
-@ti.kernel
+@kernel
 def _cover_tile_kernel(
     screen: Points, faces: Faces, boxes: Boxes, pair_faces: Ints, tile_offsets: Ints, members: Ints,
     spans: Ints, stats: Stats, opacities: Pixels, backgrounds: Pixels, counts: Ints,
@@ -249,7 +250,7 @@ def _cover_tile_kernel(
                     backgrounds[b, i, j] = background_share(totals[t], fronts[t], last, per_softness, rgb)
 
 
-@ti.kernel
+@kernel
 def _cover_pixel_kernel(
     screen: Points, faces: Faces, boxes: Boxes, pair_faces: Ints, tile_offsets: Ints, members: Ints,
     stats: Stats, opacities: Pixels, backgrounds: Pixels, steps: int, rows: int, columns: int,
@@ -298,7 +299,7 @@ def _share(
     return share, w
 
 
-@ti.kernel
+@kernel
 def _count_kernel(
     screen: Points, faces: Faces, boxes: Boxes, pair_faces: Ints, pair_tiles: Ints, stats: Stats, counts: Ints,
     pairs: int, tile_height: int, tile_width: int, rows: int, columns: int, negligible: float,
@@ -323,12 +324,12 @@ def _count_kernel(
         counts[n] = found
 
 
-@ti.kernel
+@kernel
 def _offsets_kernel(offsets: Ints, sums: Ints, total: Floats, pairs: int, block: int, blocks: int, serial: ti.template()):
     prefix_sum(offsets, pairs, block, blocks, serial, sums, total)
 
 
-@ti.kernel
+@kernel
 def _list_kernel(
     screen: Points, faces: Faces, boxes: Boxes, pair_faces: Ints, pair_tiles: Ints, stats: Stats, offsets: Ints,
     pixels: Ints, face_of: Ints, views: Ints, weights: Points, shares: Shares,
@@ -365,7 +366,7 @@ def _list_kernel(
         pixels[k], face_of[k], views[k], weights[0, k], shares[0, k] = -1, 0, 0, vec3(1.0, 0.0, 0.0), 0.0
 
 
-@ti.kernel
+@kernel
 def _list_tile_kernel(
     screen: Points, faces: Faces, boxes: Boxes, pair_faces: Ints, pair_tiles: Ints, spans: Ints, stats: Stats, offsets: Ints,
     pixels: Ints, face_of: Ints, views: Ints, weights: Points, shares: Shares,
@@ -421,7 +422,7 @@ def _lane_array():
     return ti.Vector([0.0] * LANES)
 
 
-@ti.kernel
+@kernel
 def _normalize_kernel(
     tile_offsets: Ints, members: Ints, offsets: Ints, pixels: Ints, shares: Shares, backgrounds: Pixels, totals: Floats,
     steps: int, pad: int, threads: int, rows: int, columns: int, tile_height: int, tile_width: int,
@@ -478,7 +479,7 @@ def _soft_fragments(
 # --- Adjoint ----------------------------------------------------------------------------------------------------
 
 
-@ti.kernel
+@kernel
 def _pulls_kernel(
     tile_offsets: Ints, members: Ints, offsets: Ints, pixels: Ints, shares: Shares, backgrounds: Pixels,
     shares_grad: Shares, backgrounds_grad: Pixels, pulls: Floats,
@@ -499,7 +500,7 @@ def _pulls_kernel(
                         pulls[pixels[m]] = pulls[pixels[m]] + shares[0, m] * shares_grad[0, m]
 
 
-@ti.kernel
+@kernel
 def _fragments_adjoint_kernel(
     screen: Points, faces: Faces, boxes: Boxes, pair_faces: Ints, pair_tiles: Ints, stats: Stats, offsets: Ints, pixels: Ints,
     shares: Shares, opacities: Pixels, pulls: Floats, weights_grad: Points, shares_grad: Shares, opacities_grad: Pixels, corner_grads: Contributions,
@@ -541,7 +542,7 @@ def _fragments_adjoint_kernel(
             corner_grads[n, 0], corner_grads[n, 1], corner_grads[n, 2] = vec3(a_sum, z_sum.x), vec3(b_sum, z_sum.y), vec3(c_sum, z_sum.z)
 
 
-@ti.kernel
+@kernel
 def _fragments_tile_adjoint_kernel(
     screen: Points, faces: Faces, boxes: Boxes, pair_faces: Ints, pair_tiles: Ints, spans: Ints, stats: Stats, offsets: Ints,
     pixels: Ints,

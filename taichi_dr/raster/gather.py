@@ -3,6 +3,7 @@
 import taichi as ti
 
 from ..arrays import Array, Ints, Points, Vectors
+from ..launch import kernel
 from ..mesh import corner_incidence
 
 Contributions = ti.types.ndarray(ndim=2, needs_grad=False)  # (pairs, 3): a number or vector per corner of a pair's face
@@ -28,7 +29,7 @@ def gather_corners(face_offsets: Array, faces: Array, batch: int, *targets: tupl
             _gather_kernel(values, values, face_offsets, slots.offsets, slots.slots, out, out, batch, faces.shape[0], False)
 
 
-@ti.kernel
+@kernel
 def _gather_kernel(
     first: Contributions, second: Contributions, face_offsets: Ints, vertex_offsets: Ints, vertex_corners: Ints,
     first_out: Rows, second_out: Rows, batch: int, face_count: int, both: ti.template(),
@@ -54,7 +55,7 @@ def add_rows(sums: Array, out: Array) -> None:
     _add_rows_kernel(sums, out)
 
 
-@ti.kernel
+@kernel
 def _add_rows_kernel(sums: Points, out: Vectors):
     ti.loop_config(serialize=True)
     for k in range(sums.shape[0] * sums.shape[1]):

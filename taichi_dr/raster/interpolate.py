@@ -7,6 +7,7 @@ import taichi as ti
 from taichi.lang import impl
 
 from ..arrays import ELEMENTS, Array, Faces, Ints, Points, array, empty, split, vec3, work_item
+from ..launch import kernel
 from ..tape import operator
 from .fragments import Fragments, room
 from .gather import gather_corners
@@ -67,7 +68,7 @@ def own_indices(face_count: int) -> Array:
     return indices
 
 
-@ti.kernel
+@kernel
 def _interpolate_kernel(values: Values, faces: Faces, weights: Points, face_of: Ints, views: Ints, out: Values):
     for n in range(out.shape[1]):
         b, face, w = views[n] % values.shape[0], faces[face_of[n]], weights[0, n]
@@ -90,7 +91,7 @@ def inner(a, b, components: ti.template()):
     return value
 
 
-@ti.kernel
+@kernel
 def _weights_adjoint_kernel(
     values: Values, faces: Faces, face_of: Ints, views: Ints, weights_grad: Points, out_grad: Values, components: ti.template()
 ):  # fmt: skip
@@ -103,7 +104,7 @@ def _weights_adjoint_kernel(
             )
 
 
-@ti.kernel
+@kernel
 def _values_adjoint_kernel(weights: Points, offsets: Ints, corner_grads: Values, out_grad: Values, steps: int, pad: int, threads: int, pairs: int):
     """A thread takes a pair of face and tile, and sums over its fragments."""
     for q in range(steps):

@@ -23,6 +23,7 @@ Source: Pidhorskyi et al., "Rasterized Edge Gradients: Handling Discontinuities 
 import taichi as ti
 
 from ..arrays import ELEMENTS, Array, Faces, Ints, Points, add, copy, empty, expect, is_finite, ivec3, split, vec2, vec3, work_item
+from ..launch import kernel
 from ..mesh import across
 from ..tape import operator
 from . import triangle
@@ -209,7 +210,7 @@ def _gain(image: ti.template(), out_grad: ti.template(), b: int, i: int, j: int,
     return 0.5 * gain
 
 
-@ti.kernel
+@kernel
 def _screen_adjoint_kernel(
     image: AnyPicture, screen: Points, faces: Faces, others: Faces, tips: Faces, face_ids: Names, pair_faces: Ints, offsets: Ints, pixels: Ints,
     out_grad: AnyPicture, corner_grads: Contributions, steps: int, pad: int, threads: int, pairs: int, half: float, steepest: float,

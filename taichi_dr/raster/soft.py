@@ -37,6 +37,7 @@ from ..arrays import (
     vec4,
     work_item,
 )
+from ..launch import kernel
 from ..tape import operator
 from . import triangle
 from .fragment import (
@@ -179,7 +180,7 @@ def soft_rasterize(
 # --- Forward ----------------------------------------------------------------------------------------------------
 
 
-@ti.kernel
+@kernel
 def _tile_kernel(
     screen: Points, faces: Faces, colors: Texels, background: Vectors, boxes: Boxes, pair_faces: Ints, tile_offsets: Ints, members: Ints,
     spans: Ints, stats: Stats, image: Image, steps: int, pad: int, threads: int, rows: int, columns: int,
@@ -242,7 +243,7 @@ def _tile_array():
     return ti.Vector([0.0] * (TILE_HEIGHT * TILE_WIDTH))
 
 
-@ti.kernel
+@kernel
 def _pixel_kernel(
     screen: Points, faces: Faces, colors: Texels, background: Vectors, boxes: Boxes, pair_faces: Ints, tile_offsets: Ints, members: Ints,
     stats: Stats, image: Image, steps: int, rows: int, columns: int,
@@ -293,7 +294,7 @@ def _soft_rasterize(
 # --- Adjoint ----------------------------------------------------------------------------------------------------
 
 
-@ti.kernel
+@kernel
 def _tile_adjoint_kernel(
     screen: Points, faces: Faces, colors: Points, boxes: Boxes, pair_faces: Ints, tile_offsets: Ints, members: Ints,
     spans: Ints, stats: Stats, image: Image, image_grad: Image, corner_grads: Contributions, color_grads: Contributions,
@@ -381,7 +382,7 @@ def _add_texel_grad(texels_grad: ti.template(), b: int, f: int, weights, color_g
             texels_grad[f, row, column] += color_grad
 
 
-@ti.kernel
+@kernel
 def _pair_adjoint_kernel(
     screen: Points, faces: Faces, colors: Texels, boxes: Boxes, face_offsets: Ints, pair_faces: Ints, pair_tiles: Ints, stats: Stats, image: Image,
     colors_grad: Texels, image_grad: Image, corner_grads: Contributions, color_grads: Contributions,
@@ -444,7 +445,7 @@ def _pair_adjoint_kernel(
                     color_grads[n, 0], color_grads[n, 1], color_grads[n, 2] = c0_sum, c1_sum, c2_sum
 
 
-@ti.kernel
+@kernel
 def _background_kernel(stats: Stats, image_grad: Image, sums: Points, per_softness: float, last: float, rgb: ti.template()):
     """Per view and row, the sum of the color gradients times the share of the background."""
     for k in range(sums.shape[0] * sums.shape[1]):

@@ -9,12 +9,14 @@ from typing import NamedTuple
 import taichi as ti
 
 from .. import runtime
-from ..arrays import Array, Faces, Ints, Points, capacity, empty, is_finite, ivec4, unrecorded, vec2
+from ..arrays import Array, Faces, Floats, Ints, Points, capacity, empty, is_finite, ivec4, unrecorded, vec2
+from ..launch import kernel
 from .triangle import doubled_area
 
 MIN_DEPTH = 1e-6  # a face with a corner at or behind the camera has no place on the screen
 MIN_AREA = 1e-10  # twice the screen area under which a face is a line
 Boxes = ti.types.ndarray(dtype=ivec4, ndim=1, needs_grad=False)  # (B F,): pixels row0, row1, column0, column1, half-open
+MOST_PAIRS = 2e9  # that 32 bits count
 SMALL = 1 << 14  # simple things that take a CPU's thread about 10 us
 RUN = 64  # length of the runs that one pass of ranks sorts
 
@@ -56,12 +58,12 @@ def tile_lists(screen: Array, faces: Array, batch: int, height: int, width: int,
     with unrecorded():
         arguments = (screen, faces, boxes, face_offsets, sums, size, first_bad, height, width, radius, *tile, keep)
         _count_pairs_kernel(*arguments, *sum_blocks(views_faces), is_small(views_faces))
-        if first_bad[0] < faces.shape[0]:
+        pairs = face_offsets[views_faces]
+        if pairs < 0 and first_bad[0] < faces.shape[0]:
             bad = first_bad[0]
             raise ValueError(f"faces: expected indices from 0 to {screen.shape[1] - 1}, got {list(faces[bad])} in face {bad}; fix or drop that face")
-        if size[0] > 2e9:
+        if pairs < 0:
             raise ValueError(f"screen: {size[0]:.3g} pairs of face and tile in one call, at most 2e9 fit; render fewer views at a time")
-        pairs = face_offsets[views_faces]
         pair_faces, pair_tiles, members = (empty(int, capacity(pairs)) for _ in range(3))
         cursors = empty(int, views_tiles)
         arguments = (boxes, face_offsets, pair_faces, pair_tiles, tile_offsets, cursors, sums, size, members)
@@ -163,9 +165,9 @@ def prefix_sum(offsets: ti.template(), n: int, block: int, blocks: int, serial: 
             s += here
 
 
-@ti.kernel
+@kernel
 def _count_pairs_kernel(
-    screen: Points, faces: Faces, boxes: Boxes, face_offsets: Ints, sums: Ints, size: ti.types.ndarray(dtype=float, ndim=1), first_bad: Ints,
+    screen: Points, faces: Faces, boxes: Boxes, face_offsets: Ints, sums: Ints, size: Floats, first_bad: Ints,
     height: int, width: int, radius: float, tile_height: int, tile_width: int, keep: int, block: int, blocks: int, serial: ti.template(),
 ):  # fmt: skip
     ti.loop_config(serialize=True)
@@ -183,12 +185,16 @@ def _count_pairs_kernel(
             ty0, ty1, tx0, tx1 = tile_range(boxes[k], tile_height, tile_width)
             face_offsets[k] = (ty1 - ty0) * (tx1 - tx0)
     prefix_sum(face_offsets, face_offsets.shape[0] - 1, block, blocks, serial, sums, size)
+    ti.loop_config(serialize=True)
+    for _ in range(1):
+        if first_bad[0] < faces.shape[0] or size[0] > MOST_PAIRS:
+            face_offsets[face_offsets.shape[0] - 1] = -1  # the host reads one number, since a GPU stops for each
 
 
-@ti.kernel
+@kernel
 def _fill_kernel(
     boxes: Boxes, face_offsets: Ints, pair_faces: Ints, pair_tiles: Ints, tile_offsets: Ints, cursors: Ints,
-    sums: Ints, size: ti.types.ndarray(dtype=float, ndim=1), members: Ints,
+    sums: Ints, size: Floats, members: Ints,
     pairs: int, face_count: int, tile_height: int, tile_width: int, rows: int, columns: int, block: int, blocks: int,
     serial: ti.template(), in_order: ti.template(),
 ):  # fmt: skip
@@ -229,9 +235,9 @@ def lists_by_key(keys: Array, groups: int) -> tuple[Array, Array]:
         return offsets, _sorted_lists(offsets, members, groups, offsets[groups])
 
 
-@ti.kernel
+@kernel
 def _group_kernel(
-    keys: Ints, offsets: Ints, cursors: Ints, members: Ints, sums: Ints, size: ti.types.ndarray(dtype=float, ndim=1),
+    keys: Ints, offsets: Ints, cursors: Ints, members: Ints, sums: Ints, size: Floats,
     groups: int, block: int, blocks: int,
 ):  # fmt: skip
     for k in range(groups):
@@ -259,7 +265,7 @@ def _sorted_lists(offsets: Array, members: Array, lists: int, total: int) -> Arr
     return out
 
 
-@ti.kernel
+@kernel
 def _owners_kernel(offsets: Ints, owners: Ints, longest: Ints, lists: int):
     for _ in range(1):
         longest[0] = 0
@@ -269,7 +275,7 @@ def _owners_kernel(offsets: Ints, owners: Ints, longest: Ints, lists: int):
             owners[i] = k
 
 
-@ti.kernel
+@kernel
 def _sort_runs_kernel(offsets: Ints, owners: Ints, members: Ints, out: Ints, total: int):
     for i in range(total):
         begin, end = offsets[owners[i]], offsets[owners[i] + 1]
@@ -280,7 +286,7 @@ def _sort_runs_kernel(offsets: Ints, owners: Ints, members: Ints, out: Ints, tot
         out[rank] = members[i]
 
 
-@ti.kernel
+@kernel
 def _merge_runs_kernel(offsets: Ints, owners: Ints, members: Ints, out: Ints, total: int, run: int):
     for i in range(total):
         begin, end = offsets[owners[i]], offsets[owners[i] + 1]

@@ -16,6 +16,7 @@ import taichi as ti
 
 from .. import runtime
 from ..arrays import Array, Faces, Ints, Points, batch_size, empty, expect, image_size, is_finite, split, unrecorded, vec2, vec3, work_item
+from ..launch import kernel
 from ..tape import operator
 from . import triangle
 from .composite import Names
@@ -116,7 +117,7 @@ def rasterize(
 # --- Which face ---------------------------------------------------------------------------------------------------
 
 
-@ti.kernel
+@kernel
 def _snap_kernel(screen: Points, snapped: Corners, height: int, width: int):
     for b, v in ti.ndrange(screen.shape[0], screen.shape[1]):
         p = ivec2(0)
@@ -164,7 +165,7 @@ def _comes_after(depth, f: int, depth_before, f_before: int):
     return f_before >= 0 and (depth > depth_before or (depth == depth_before and f > f_before))
 
 
-@ti.kernel
+@kernel
 def _tile_kernel(
     screen: Points, snapped: Corners, faces: Faces, boxes: Boxes, pair_faces: Ints, tile_offsets: Ints, members: Ints,
     ids_before: Names, depths_before: Pixels, face_ids: Names, owners: Names, depths: Pixels, alpha: Pixels, background: Pixels, counts: Ints,
@@ -219,7 +220,7 @@ def _tile_kernel(
                     background[b, i, j] = ti.select(n >= 0, 0.0, 1.0)
 
 
-@ti.kernel
+@kernel
 def _pixel_kernel(
     screen: Points, snapped: Corners, faces: Faces, boxes: Boxes, pair_faces: Ints, tile_offsets: Ints, members: Ints,
     ids_before: Names, depths_before: Pixels, face_ids: Names, owners: Names, depths: Pixels, alpha: Pixels, background: Pixels,
@@ -262,7 +263,7 @@ def _pixel_kernel(
             background[b, i, j] = ti.select(owner >= 0, 0.0, 1.0)
 
 
-@ti.kernel
+@kernel
 def _count_kernel(
     boxes: Boxes, pair_faces: Ints, pair_tiles: Ints, owners: Names, counts: Ints, pairs: int, face_count: int, rows: int, columns: int
 ):
@@ -279,7 +280,7 @@ def _count_kernel(
 # --- Where on the face --------------------------------------------------------------------------------------------
 
 
-@ti.kernel
+@kernel
 def _list_kernel(
     screen: Points, faces: Faces, boxes: Boxes, pair_faces: Ints, pair_tiles: Ints, owners: Names, offsets: Ints,
     pixels: Ints, face_of: Ints, views: Ints, weights: Points, shares: Shares,
@@ -317,7 +318,7 @@ def _visible(screen: Array, faces: Array, tiles: TileLists, owners: Array, fragm
     )  # fmt: skip
 
 
-@ti.kernel
+@kernel
 def _visible_adjoint_kernel(
     screen: Points, faces: Faces, pair_faces: Ints, offsets: Ints, pixels: Ints, weights_grad: Points, corner_grads: Contributions,
     height: int, width: int, half: float, zero: float, steps: int, pad: int, threads: int, pairs: int, interpolation: ti.template(),
