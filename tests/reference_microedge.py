@@ -85,7 +85,8 @@ class Scene:
                 return None, s
             (other,) = set(self.faces[others[0]]) - entry
             u, v = (self.screen[k, :2] for k in entry)
-            if self.turn(u, v, self.screen[tip, :2]) * self.turn(u, v, self.screen[other, :2]) >= 0:
+            other_turn = self.turn(u, v, self.screen[other, :2])
+            if self.turn(u, v, self.screen[tip, :2]) * other_turn >= 0 or abs(other_turn) < 1e-10:  # turns back, or is seen from the side
                 return None, s
             f = others[0]
 

@@ -206,3 +206,19 @@ def test_bad_input(f32, rng):
     ):
         with pytest.raises(ValueError, match="image: expected"):
             dr.microedges(image, place, index, shown)
+
+
+@pytest.mark.parametrize("edges", [dr.microedges, dr.antialias])
+def test_rounding_decides_no_edge(edges, f64, rng):
+    """Balls have faces that are seen exactly from the side: moved by a rounding, the gradient is the same."""
+    screen, faces = mixed(rng)
+    image, cotangent = dr.array(rng.uniform(0, 1, (1, 30, 21, 3))), rng.normal(size=(1, 30, 21, 3))
+
+    def moved(screen):
+        place, index = dr.array(screen), dr.array(faces)
+        shown = dr.rasterize(place, index, (30, 21))
+        return gradients(lambda: edges(image, place, index, shown), [place], cotangent)[0]
+
+    grad = moved(screen)
+    for _ in range(5):
+        np.testing.assert_allclose(moved(screen * (1 + 4e-16 * rng.normal(size=screen.shape))), grad, atol=1e-9 * np.abs(grad).max())

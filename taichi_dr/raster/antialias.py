@@ -47,7 +47,7 @@ from .channels import join_fours, split_fours
 from .composite import Names
 from .fragments import Pixels, count_offsets, room
 from .interpolate import inner
-from .tiles import MIN_DEPTH
+from .tiles import MIN_AREA, MIN_DEPTH
 from .triangle import doubled_area
 from .visible import Visible
 
@@ -148,7 +148,8 @@ def _is_silhouette(screen: ti.template(), faces: ti.template(), others: ti.templ
     u, v, w = screen[b, face[side]], screen[b, face[(side + 1) % 3]], screen[b, face[(side + 2) % 3]]
     found = other < 0
     if other > f:
-        found = doubled_area(u.xy, v.xy, w.xy) * doubled_area(u.xy, v.xy, screen[b, tips[f][side]].xy) >= 0.0
+        area, other_area = doubled_area(u.xy, v.xy, w.xy), doubled_area(u.xy, v.xy, screen[b, tips[f][side]].xy)
+        found = area * other_area >= 0.0 or ti.min(ti.abs(area), ti.abs(other_area)) <= MIN_AREA  # seen from the side: rounding decides no edge
     return found and ti.min(u.z, v.z, w.z) > MIN_DEPTH
 
 

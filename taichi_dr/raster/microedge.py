@@ -31,7 +31,7 @@ from .composite import Names
 from .fragments import Contributions, room
 from .gather import gather_corners
 from .interpolate import inner
-from .tiles import MIN_DEPTH, corners, pixel_center
+from .tiles import MIN_AREA, MIN_DEPTH, corners, pixel_center
 from .triangle import doubled_area
 from .visible import Visible
 
@@ -91,7 +91,8 @@ def _goes_on(screen: ti.template(), faces: ti.template(), others: ti.template(),
     if found >= 0:
         u, v, w = screen[b, faces[f][side]], screen[b, faces[f][(side + 1) % 3]], screen[b, faces[f][(side + 2) % 3]]
         tip = screen[b, tips[f][side]]
-        turns = doubled_area(u.xy, v.xy, w.xy) * doubled_area(u.xy, v.xy, tip.xy) >= 0.0
+        area = doubled_area(u.xy, v.xy, tip.xy)
+        turns = doubled_area(u.xy, v.xy, w.xy) * area >= 0.0 or ti.abs(area) <= MIN_AREA  # seen from the side: rounding decides no edge
         if turns or not is_finite(tip) or tip.z <= MIN_DEPTH:
             found = -1
     return found
