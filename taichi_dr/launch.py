@@ -36,6 +36,7 @@ class Kernel:
         functools.update_wrapper(self, function)
         self._launch = ti.kernel(function)
         self._slots = _slots_of(self._launch._primal.arguments)
+        self._arity = len(self._launch._primal.arguments)
         self._session: Any = None  # of Taichi's; its program itself would outlive the session, held here
         self._compiled: dict[tuple, Any] = {}
 
@@ -44,15 +45,14 @@ class Kernel:
         program, slots = session.prog, self._slots
         if self._session is not session:
             self._session, self._compiled = session, {}
-        try:
-            key = (*[args[k].kind_of_array for _, k in slots.arrays], *[args[k] for k in slots.templates])
-            compiled = self._compiled[key]
-        except (AttributeError, KeyError, IndexError):
-            compiled = None
-        if compiled is None or session.fwd_mode_manager or (session.target_tape and not session.grad_replaced):
+        key = self._kinds(args)
+        compiled = self._compiled.get(key)
+        if compiled is None or len(args) != self._arity or session.fwd_mode_manager or (session.target_tape and not session.grad_replaced):
             runtime.ensure_started()
             self._launch(*args)
-            self._remember(args)
+            if key is not None and session is impl.get_runtime():
+                taichi_kernel = self._launch._primal
+                self._compiled[key] = taichi_kernel.compiled_kernels[taichi_kernel.ensure_compiled(*args)]
             return
         context = compiled.make_launch_context()
         for place, k in slots.arrays:
@@ -63,17 +63,20 @@ class Kernel:
             context.set_arg_float(place, args[k])
         program.launch_kernel(program.compile_kernel(program.config(), program.get_device_caps(), compiled), context)
 
-    def _remember(self, args: tuple) -> None:
-        """What Taichi compiled for arguments like these."""
-        slots, taichi_kernel = self._slots, self._launch._primal
-        arrays = [args[k] for _, k in slots.arrays]
-        if all(isinstance(x, ti.Ndarray) for x in arrays):
+    def _kinds(self, args: tuple) -> tuple | None:
+        """What a kernel is compiled for: the types of the arrays and the values of the templates; None where an array is not Taichi's."""
+        slots = self._slots
+        try:
+            return (*[args[k].kind_of_array for _, k in slots.arrays], *[args[k] for k in slots.templates])
+        except AttributeError:  # an array's first launch
+            arrays = [args[k] for _, k in slots.arrays]
+            if not all(isinstance(x, ti.Ndarray) for x in arrays):
+                return None
             for x in arrays:
                 x.kind_of_array = _kinds.setdefault((x.dtype.to_string(), x.element_shape, len(x.shape)), len(_kinds))
-            key = (*[x.kind_of_array for x in arrays], *[args[k] for k in slots.templates])
-            if self._session is not impl.get_runtime():  # Taichi was started by this launch
-                self._session, self._compiled = impl.get_runtime(), {}
-            self._compiled[key] = taichi_kernel.compiled_kernels[taichi_kernel.ensure_compiled(*args)]
+            return self._kinds(args)
+        except IndexError:  # Taichi says which argument is missing
+            return None
 
 
 _kinds: dict[tuple, int] = {}  # types of arrays, numbered

@@ -70,6 +70,12 @@ def agreement(found, expected, tiny=0.02):
     return cosine, np.linalg.norm(found) / np.linalg.norm(expected), (np.sign(found) == np.sign(expected))[large].mean()
 
 
+def right_ways(found, expected, tiny=0.02):
+    """The share of the vertices whose gradient is not tiny that a step along it moves the right way."""
+    lengths = np.linalg.norm(expected, axis=-1)
+    return ((found * expected).sum(axis=-1) > 0)[lengths > tiny * lengths.max()].mean()
+
+
 def assert_agreement_with_samples(operator, rng):
     """Random scenes under a smooth cotangent."""
     signs = []
@@ -106,12 +112,13 @@ def main(scenes=20, samples=32, step=0.02, size=64):
         expected = by_samples(*shapes, cotangent, samples, step)
         for operator, rows in found.items():
             by_tape = by_operator(operator, *shapes, cotangent)
-            rows.append([*agreement(by_tape, expected), agreement(by_tape, expected, 0.05)[2]])
+            rows.append([*agreement(by_tape, expected), agreement(by_tape, expected, 0.05)[2], right_ways(by_tape, expected)])
     for operator, rows in found.items():
-        cosine, ratio, signs, large_signs = np.array(rows).T
+        cosine, ratio, signs, large_signs, ways = np.array(rows).T
         print(
             f"{operator.__name__}: cosine {cosine.mean():.4f}, least {cosine.min():.4f}, {(cosine >= 0.98).sum()} of {scenes} at least 0.98; "
-            f"length {ratio.min():.3f} to {ratio.max():.3f}; right signs {100 * signs.mean():.1f}% above 2%, {100 * large_signs.mean():.1f}% above 5%"
+            f"length {ratio.min():.3f} to {ratio.max():.3f}; right signs {100 * signs.mean():.1f}% above 2%, "
+            f"{100 * large_signs.mean():.1f}% above 5%; vertices that go the right way {100 * ways.mean():.1f}%"
         )
 
 
