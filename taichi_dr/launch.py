@@ -82,9 +82,7 @@ class Kernel:
 _kinds: dict[tuple, int] = {}  # types of arrays, numbered
 
 
-def kernel(function: Callable[..., None]) -> Kernel:
-    """Compile a function for the device, at its first call."""
-    return Kernel(function)
+kernel = Kernel
 
 
 def _slots_of(arguments: list) -> _Slots:
