@@ -126,6 +126,15 @@ def zero(x: Array) -> None:
             _zero_kernel(x)
 
 
+def fill(x: Array, number: int) -> None:
+    """Fill an array of i32 with a number."""
+    with unrecorded():
+        if impl.current_cfg().arch in (ti.x64, ti.cuda):
+            impl.get_runtime().prog.fill_uint(x.arr, number % 2**32)
+        else:
+            x.fill(number)
+
+
 @kernel
 def _zero_kernel(x: ti.types.ndarray(needs_grad=False)):
     for index in ti.grouped(x):

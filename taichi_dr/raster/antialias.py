@@ -47,7 +47,7 @@ from .channels import join_fours, split_fours
 from .composite import Names
 from .fragments import Pixels, count_offsets, room
 from .interpolate import inner
-from .tiles import MIN_AREA, MIN_DEPTH
+from .tiles import MIN_AREA, MIN_DEPTH, floor
 from .triangle import doubled_area
 from .visible import Visible
 
@@ -157,8 +157,8 @@ def _is_silhouette(screen: ti.template(), faces: ti.template(), others: ti.templ
 def _lines(u, v, count: int):
     """The lines first <= i < last, of `count`, that an edge crosses which runs more across than along them; none where it does not."""
     low, high = ti.min(u.y, v.y), ti.max(u.y, v.y)
-    first = int(ti.math.clamp(ti.floor(low) + 1.0, 0.0, float(count)))
-    last = int(ti.math.clamp(ti.floor(high) + 1.0, 0.0, float(count)))
+    first = floor(ti.math.clamp(low, -1.0, count - 1.0)) + 1
+    last = floor(ti.math.clamp(high, -1.0, count - 1.0)) + 1
     return first, ti.select(ti.abs(v.y - u.y) >= ti.abs(v.x - u.x) and is_finite(u + v), last, first)
 
 

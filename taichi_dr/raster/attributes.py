@@ -2,16 +2,19 @@
 
 import taichi as ti
 
-from ..arrays import ELEMENTS, Array, Faces, Ints, Picture, Points, empty, split, vec3, work_item, zero
+from .. import runtime
+from ..arrays import ELEMENTS, Array, Faces, Ints, Picture, Points, empty, split, vec2, vec3, work_item, zero
 from ..launch import kernel
 from ..tape import operator
+from . import triangle
 from .channels import join_fours, take_four
-from .composite import composite
-from .fragments import Fragments, room
+from .composite import Names, composite
+from .fragments import Contributions, Fragments, room
 from .gather import gather_corners
 from .interpolate import Values, expect_values, inner
 from .interpolate import interpolate as at_fragments
-from .visible import Visible
+from .tiles import Boxes, corners, pair_at, pair_pixels, pixel_center, split_pairs
+from .visible import Visible, corner_nearness, place, place_adjoint
 
 
 def interpolate(values: Array, faces: Array, visible: Visible | Fragments) -> Array:
@@ -45,62 +48,112 @@ def interpolate(values: Array, faces: Array, visible: Visible | Fragments) -> Ar
 def _picture(values: Array, faces: Array, visible: Visible | Fragments) -> Array:
     if not isinstance(visible, Visible):
         return composite(at_fragments(values, faces, visible), visible)
-    fragments = visible.fragments
-    components = expect_values(values, faces, fragments)
-    out = empty(ELEMENTS[components], fragments.size, needs_grad=True)
-    _show(values, faces, fragments.weights, fragments, out)
+    components = expect_values(values, faces, visible.face_ids.shape[0], visible.faces.shape[0])
+    out = empty(ELEMENTS[components], visible.face_ids.shape, needs_grad=True)
+    _show(values, faces, visible.screen, visible, out)
     return out
 
 
 @kernel
-def _show_kernel(values: Values, faces: Faces, weights: Points, face_of: Ints, views: Ints, pixels: Ints, out: Picture):
-    """A pixel shows one fragment at most, and all of it."""
-    for m in range(weights.shape[1]):
-        if pixels[m] >= 0:
-            b, face, w, height, width = views[m] % values.shape[0], faces[face_of[m]], weights[0, m], out.shape[1], out.shape[2]
-            value = w.x * values[b, face.x] + w.y * values[b, face.y] + w.z * values[b, face.z]
-            out[views[m], pixels[m] // width % height, pixels[m] % width] = value
+def _show_kernel(
+    values: Values, value_faces: Faces, screen: Points, faces: Faces, boxes: Boxes, pair_faces: Ints, tile_offsets: Ints, members: Ints,
+    face_ids: Names, out: Picture, steps: int, pad: int, threads: int, tile_height: int, tile_width: int, rows: int, columns: int,
+    half: float, zero: float, interpolation: ti.template(),
+):  # fmt: skip
+    """For CPUs: a thread takes a tile."""
+    for q in range(steps):
+        k = work_item(q, pad, threads, out.shape[0] * rows * columns)
+        if k >= 0:
+            height, width = out.shape[1], out.shape[2]
+            b, top, left = k // (rows * columns), k // columns % rows * tile_height, k % columns * tile_width
+            for m in range(tile_offsets[k], tile_offsets[k + 1]):
+                f, box = pair_faces[members[m]] % faces.shape[0], boxes[pair_faces[members[m]]]
+                v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
+                nearness = corner_nearness(v0, v1, v2, zero, interpolation)
+                a0, a1, a2 = corners(values, value_faces, b % values.shape[0], f)
+                for i in range(ti.max(box[0], top), ti.min(box[1], top + tile_height)):
+                    for j in range(ti.max(box[2], left), ti.min(box[3], left + tile_width)):
+                        if face_ids[b, i, j] == f:
+                            at = place(triangle.barycentrics(pixel_center(i, j, height, width, half), v0.xy, v1.xy, v2.xy), nearness)
+                            out[b, i, j] = at.x * a0 + at.y * a1 + at.z * a2
+
+
+@kernel
+def _show_pixels_kernel(
+    values: Values, value_faces: Faces, screen: Points, faces: Faces, face_ids: Names, out: Picture,
+    half: float, zero: float, interpolation: ti.template(),
+):  # fmt: skip
+    """For GPUs: a thread takes a pixel."""
+    for b, i, j in out:
+        f, value = face_ids[b, i, j], ti.zero(out[b, i, j])
+        if f >= 0:
+            v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
+            w = triangle.barycentrics(pixel_center(i, j, out.shape[1], out.shape[2], half), v0.xy, v1.xy, v2.xy)
+            at = place(w, corner_nearness(v0, v1, v2, zero, interpolation))
+            a0, a1, a2 = corners(values, value_faces, b % values.shape[0], f)
+            value = at.x * a0 + at.y * a1 + at.z * a2
+        out[b, i, j] = value
 
 
 @operator
-def _show(values: Array, faces: Array, weights: Array, fragments: Fragments, out: Array) -> None:
-    zero(out)
-    _show_kernel(values, faces, weights, fragments.faces, fragments.views, fragments.pixels, out)
+def _show(values: Array, faces: Array, screen: Array, seen: Visible, out: Array) -> None:
+    t, half = seen.tiles, 1 / min(out.shape[1:])
+    if runtime.device().arch == "cpu":
+        zero(out)
+        _show_kernel(
+            values, faces, screen, seen.faces, t.boxes, t.pair_faces, t.tile_offsets, t.members, seen.face_ids, out,
+            *split(out.shape[0] * t.rows * t.columns), *t.tile, t.rows, t.columns, half, 0.0, seen.interpolation,
+        )  # fmt: skip
+    else:
+        _show_pixels_kernel(values, faces, screen, seen.faces, seen.face_ids, out, half, 0.0, seen.interpolation)
 
 
 @kernel
 def _show_adjoint_kernel(
-    values: Values, faces: Faces, weights: Points, pair_faces: Ints, offsets: Ints, pixels: Ints, weights_grad: Points, corner_grads: Values,
-    out_grad: Picture, steps: int, pad: int, threads: int, pairs: int, components: ti.template(),
+    values: Values, value_faces: Faces, screen: Points, faces: Faces, boxes: Boxes, pair_faces: Ints, pair_tiles: Ints, members: Ints,
+    face_ids: Names, value_grads: Values, corner_grads: Contributions, out_grad: Picture,
+    steps: int, pad: int, threads: int, pairs: int, tile_height: int, tile_width: int, rows: int, columns: int,
+    half: float, zero: float, components: ti.template(), interpolation: ti.template(),
 ):  # fmt: skip
     """A thread takes a pair of face and tile, and sums over its pixels."""
     for q in range(steps):
-        n = work_item(q, pad, threads, pairs)
+        n = pair_at(q, pad, threads, pairs, members)
         if n >= 0:
-            view, face, height, width = pair_faces[n] // faces.shape[0], faces[pair_faces[n] % faces.shape[0]], out_grad.shape[1], out_grad.shape[2]
-            b, total = view % values.shape[0], ti.zero(out_grad[0, 0, 0])
-            x_grad, y_grad, z_grad = total, total, total
-            for m in range(offsets[n], offsets[n + 1]):
-                grad, w = out_grad[view, pixels[m] // width % height, pixels[m] % width], weights[0, m]
-                if inner(grad, grad, components) > 0.0:  # nobody asks about a vertex that is not finite
-                    weights_grad[0, m] += vec3(
-                        inner(values[b, face.x], grad, components),
-                        inner(values[b, face.y], grad, components),
-                        inner(values[b, face.z], grad, components),
-                    )
-                    x_grad += w.x * grad
-                    y_grad += w.y * grad
-                    z_grad += w.z * grad
-            corner_grads[n, 0], corner_grads[n, 1], corner_grads[n, 2] = x_grad, y_grad, z_grad
+            b, f, height, width = pair_faces[n] // faces.shape[0], pair_faces[n] % faces.shape[0], out_grad.shape[1], out_grad.shape[2]
+            v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
+            nearness = corner_nearness(v0, v1, v2, zero, interpolation)
+            a0, a1, a2 = corners(values, value_faces, b % values.shape[0], f)
+            i0, i1, j0, j1 = pair_pixels(boxes, pair_faces, pair_tiles, n, tile_height, tile_width, rows, columns)
+            a0_grad, a1_grad, a2_grad = ti.zero(a0), ti.zero(a0), ti.zero(a0)
+            v0_grad, v1_grad, v2_grad, z_grad = vec2(0.0), vec2(0.0), vec2(0.0), vec3(0.0)
+            for i in range(i0, i1):
+                for j in range(j0, j1):
+                    if face_ids[b, i, j] == f:
+                        grad = out_grad[b, i, j]
+                        if inner(grad, grad, components) > 0.0:  # nobody asks about a vertex that is not finite
+                            w = triangle.barycentrics(pixel_center(i, j, height, width, half), v0.xy, v1.xy, v2.xy)
+                            at = place(w, nearness)
+                            at_grad = vec3(inner(a0, grad, components), inner(a1, grad, components), inner(a2, grad, components))
+                            w_grad, z_here = place_adjoint(w, nearness, at, at_grad, interpolation)
+                            v0_here, v1_here, v2_here = triangle.barycentrics_adjoint(v0.xy, v1.xy, v2.xy, w, w_grad)
+                            a0_grad, a1_grad, a2_grad = a0_grad + at.x * grad, a1_grad + at.y * grad, a2_grad + at.z * grad
+                            v0_grad, v1_grad, v2_grad, z_grad = v0_grad + v0_here, v1_grad + v1_here, v2_grad + v2_here, z_grad + z_here
+            value_grads[n, 0], value_grads[n, 1], value_grads[n, 2] = a0_grad, a1_grad, a2_grad
+            corner_grads[n, 0], corner_grads[n, 1], corner_grads[n, 2] = vec3(v0_grad, z_grad.x), vec3(v1_grad, z_grad.y), vec3(v2_grad, z_grad.z)
 
 
 @_show.adjoint
-def _show_adjoint(values: Array, faces: Array, weights: Array, fragments: Fragments, out: Array) -> None:
-    components, tiles = values.element_shape[0] if values.element_shape else 1, fragments.tiles
-    corner_grads = empty(ELEMENTS[components], (room(tiles.pairs), 3))
+def _show_adjoint(values: Array, faces: Array, screen: Array, seen: Visible, out: Array) -> None:
+    t, components = seen.tiles, values.element_shape[0] if values.element_shape else 1
+    value_grads, corner_grads = empty(ELEMENTS[components], (room(t.pairs), 3)), empty(vec3, (room(t.pairs), 3))
     _show_adjoint_kernel(
-        values, faces, weights, tiles.pair_faces, fragments.offsets, fragments.pixels, weights.grad, corner_grads, out.grad,
-        *split(tiles.pairs), tiles.pairs, components,
+        values, faces, screen, seen.faces, t.boxes, t.pair_faces, t.pair_tiles, t.members, seen.face_ids, value_grads, corner_grads,
+        out.grad, *split_pairs(t.pairs), t.pairs, *t.tile, t.rows, t.columns, 1 / min(out.shape[1:]), 0.0, components, seen.interpolation,
     )  # fmt: skip
-    if values.grad is not None:
-        gather_corners(tiles.face_offsets, faces, fragments.size[0], (corner_grads, values.grad))
+    by_value, by_corner = (value_grads, values.grad), (corner_grads, screen.grad)
+    if faces is seen.faces and values.grad is not None and screen.grad is not None:
+        gather_corners(t.face_offsets, faces, out.shape[0], by_value, by_corner)  # one walk over the faces of each vertex
+        return
+    for indices, target in ((faces, by_value), (seen.faces, by_corner)):
+        if target[1] is not None:
+            gather_corners(t.face_offsets, indices, out.shape[0], target)

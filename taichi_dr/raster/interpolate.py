@@ -33,20 +33,20 @@ def interpolate(values: Array, faces: Array, fragments: Fragments) -> Array:
     Raises:
         ValueError: elements that are no floats or vectors of them, other faces than the fragments have.
     """
-    out = empty(ELEMENTS[expect_values(values, faces, fragments)], fragments.weights.shape, needs_grad=True)
+    out = empty(ELEMENTS[expect_values(values, faces, fragments.size[0], fragments.face_count)], fragments.weights.shape, needs_grad=True)
     _interpolate(values, faces, fragments.weights, fragments, out)
     return out
 
 
-def expect_values(values: Array, faces: Array, fragments: Fragments) -> int:
-    """Raise a ValueError unless there are values of vertices for the fragments; how many components they have."""
+def expect_values(values: Array, faces: Array, batch: int, face_count: int) -> int:
+    """Raise a ValueError unless there are values of vertices for what was rasterized; how many components they have."""
     components = values.element_shape[0] if values.element_shape else 1
     if len(values.shape) != 2 or components not in ELEMENTS:
         raise ValueError(f"values: expected (B, V) of numbers, vec2, vec3 or vec4, got shape {tuple(values.shape)} of {tuple(values.element_shape)}")
-    if faces.shape[0] != fragments.face_count:
-        raise ValueError(f"faces: expected one per face that was rasterized, {fragments.face_count}, got {faces.shape[0]}")
-    if values.shape[0] not in (1, fragments.size[0]):
-        raise ValueError(f"values: expected 1 or {fragments.size[0]} rows, one per view, got {values.shape[0]}")
+    if faces.shape[0] != face_count:
+        raise ValueError(f"faces: expected one per face that was rasterized, {face_count}, got {faces.shape[0]}")
+    if values.shape[0] not in (1, batch):
+        raise ValueError(f"values: expected 1 or {batch} rows, one per view, got {values.shape[0]}")
     return components
 
 

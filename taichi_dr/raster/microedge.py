@@ -22,7 +22,7 @@ Source: Pidhorskyi et al., "Rasterized Edge Gradients: Handling Discontinuities 
 
 import taichi as ti
 
-from ..arrays import ELEMENTS, Array, Faces, Ints, Points, add, copy, empty, expect, is_finite, ivec3, split, vec2, vec3, work_item
+from ..arrays import ELEMENTS, Array, Faces, Ints, Points, add, copy, empty, expect, is_finite, ivec3, vec2, vec3
 from ..launch import kernel
 from ..mesh import across
 from ..tape import operator
@@ -31,7 +31,7 @@ from .composite import Names
 from .fragments import Contributions, room
 from .gather import gather_corners
 from .interpolate import inner
-from .tiles import MIN_AREA, MIN_DEPTH, corners, pixel_center
+from .tiles import MIN_AREA, MIN_DEPTH, Boxes, corners, pair_at, pair_pixels, pixel_center, split_pairs
 from .triangle import doubled_area
 from .visible import Visible
 
@@ -141,6 +141,19 @@ def _have_corner_in_common(one, other):
     return found != 0
 
 
+@ti.func
+def _neighbor(i: int, j: int, side: int):
+    """The pixel to the right, to the left, below or above."""
+    step = 1 - 2 * (side % 2)
+    return i + step * (side // 2), j + step * (1 - side // 2)
+
+
+@ti.func
+def _is_apart(other: int, f: int, around):
+    """Whether what a neighbor shows is neither the face nor one in which its surface goes on; what is outside the image shows the face."""
+    return ti.cast(other != f, int) & (ti.cast(other < 0, int) | ti.cast((other != around.x) & (other != around.y) & (other != around.z), int))
+
+
 # --- How near it is -------------------------------------------------------------------------------------------------
 
 
@@ -213,56 +226,60 @@ def _gain(image: ti.template(), out_grad: ti.template(), b: int, i: int, j: int,
 
 @kernel
 def _screen_adjoint_kernel(
-    image: AnyPicture, screen: Points, faces: Faces, others: Faces, tips: Faces, face_ids: Names, pair_faces: Ints, offsets: Ints, pixels: Ints,
-    out_grad: AnyPicture, corner_grads: Contributions, steps: int, pad: int, threads: int, pairs: int, half: float, steepest: float,
-    orthographic: int, components: ti.template(),
+    image: AnyPicture, screen: Points, faces: Faces, others: Faces, tips: Faces, face_ids: Names, boxes: Boxes, pair_faces: Ints,
+    pair_tiles: Ints, members: Ints, out_grad: AnyPicture, corner_grads: Contributions, steps: int, pad: int, threads: int, pairs: int,
+    tile_height: int, tile_width: int, rows: int, columns: int, half: float, steepest: float, orthographic: int, components: ti.template(),
 ):  # fmt: skip
     """A thread takes a pair of face and tile, and sums the face's part over its pixels and the four neighbors of each."""
     for q in range(steps):
-        n = work_item(q, pad, threads, pairs)
+        n = pair_at(q, pad, threads, pairs, members)
         if n >= 0:
             a_sum, b_sum, c_sum = vec3(0.0), vec3(0.0), vec3(0.0)
-            if offsets[n + 1] > offsets[n]:
-                height, width = face_ids.shape[1], face_ids.shape[2]
-                b, f = pair_faces[n] // faces.shape[0], pair_faces[n] % faces.shape[0]
-                v0, v1, v2 = corners(screen, faces, b, f)
-                around = ivec3(-1)
-                for side in range(3):
-                    around[side] = _goes_on(screen, faces, others, tips, b, f, side)
-                for m in range(offsets[n], offsets[n + 1]):
-                    i, j = pixels[m] // width % height, pixels[m] % width
-                    for side in range(4):  # right, left, below, above
-                        step = 1 - 2 * (side % 2)
-                        i1, j1 = i + step * (side // 2), j + step * (1 - side // 2)
-                        other = f
-                        if 0 <= i1 and i1 < height and 0 <= j1 and j1 < width:
-                            other = face_ids[b, i1, j1]
-                        gain = 0.0
-                        if other != f and (other < 0 or (other != around.x and other != around.y and other != around.z)):
-                            gain = _gain(image, out_grad, b, i, j, i1, j1, components) * 0.5 / half  # per unit on the screen, not per pixel
-                        if gain != 0.0:
-                            p, p1 = pixel_center(i, j, height, width, half), pixel_center(i1, j1, height, width, half)
-                            way = vec2(step * (1 - side // 2), -step * (side // 2))  # y is up, rows go down
-                            part, lead, change = ENDS, 0.0, vec2(0.0)
-                            if other >= 0:
-                                part, lead, change = _part(screen, faces, others, tips, b, f, other, p, p1, orthographic)
-                            w, w1 = triangle.barycentrics(p, v0.xy, v1.xy, v2.xy), triangle.barycentrics(p1, v0.xy, v1.xy, v2.xy)
-                            if part == ENDS:
-                                s, _side = _way_out(w, w1, 0.0, -1)
-                                at, move = (1.0 - s) * w + s * w1, vec3(gain * way, 0.0)
-                                a_sum += at.x * move
-                                b_sum += at.y * move
-                                c_sum += at.z * move
-                            elif part == CROSSES:
-                                s = ti.math.clamp(-lead / change.dot(p1 - p), 0.0, 1.0)
-                                at, near = (1.0 - s) * w + s * w1, _nearness(v0, v1, v2, orthographic)
-                                per_depth = ti.select(orthographic != 0, 1.0, at.dot(near) ** 2)
-                                lead_grad = -gain * way.dot(change) / ti.max(change.dot(change), (per_depth / steepest) ** 2)
-                                a_grad, b_grad, c_grad = triangle.barycentrics_adjoint(v0.xy, v1.xy, v2.xy, at, lead_grad * near)
-                                z_grad = _nearness_adjoint(near, orthographic, lead_grad * at)
-                                a_sum += vec3(a_grad, z_grad.x)
-                                b_sum += vec3(b_grad, z_grad.y)
-                                c_sum += vec3(c_grad, z_grad.z)
+            height, width = face_ids.shape[1], face_ids.shape[2]
+            b, f = pair_faces[n] // faces.shape[0], pair_faces[n] % faces.shape[0]
+            i0, i1, j0, j1 = pair_pixels(boxes, pair_faces, pair_tiles, n, tile_height, tile_width, rows, columns)
+            v0, v1, v2 = corners(screen, faces, b, f)
+            around, is_known = ivec3(-1), 0
+            for i in range(i0, i1):
+                for j in range(j0, j1):
+                    if face_ids[b, i, j] == f:
+                        if is_known == 0:  # many faces show nowhere
+                            is_known = 1
+                            for side in range(3):
+                                around[side] = _goes_on(screen, faces, others, tips, b, f, side)
+                        apart = 0  # first without a branch, since most pixels are within a surface
+                        for side in ti.static(range(4)):
+                            i2, j2 = _neighbor(i, j, side)
+                            apart |= _is_apart(face_ids[b, ti.math.clamp(i2, 0, height - 1), ti.math.clamp(j2, 0, width - 1)], f, around)
+                        if apart != 0:
+                            for side in range(4):
+                                i2, j2 = _neighbor(i, j, side)
+                                other, gain = face_ids[b, ti.math.clamp(i2, 0, height - 1), ti.math.clamp(j2, 0, width - 1)], 0.0
+                                if _is_apart(other, f, around) != 0:
+                                    gain = _gain(image, out_grad, b, i, j, i2, j2, components) * 0.5 / half  # per unit on the screen, not per pixel
+                                if gain != 0.0:
+                                    p, p1 = pixel_center(i, j, height, width, half), pixel_center(i2, j2, height, width, half)
+                                    way = vec2(j2 - j, i - i2)  # y is up, rows go down
+                                    part, lead, change = ENDS, 0.0, vec2(0.0)
+                                    if other >= 0:
+                                        part, lead, change = _part(screen, faces, others, tips, b, f, other, p, p1, orthographic)
+                                    w, w1 = triangle.barycentrics(p, v0.xy, v1.xy, v2.xy), triangle.barycentrics(p1, v0.xy, v1.xy, v2.xy)
+                                    if part == ENDS:
+                                        s, _side = _way_out(w, w1, 0.0, -1)
+                                        at, move = (1.0 - s) * w + s * w1, vec3(gain * way, 0.0)
+                                        a_sum += at.x * move
+                                        b_sum += at.y * move
+                                        c_sum += at.z * move
+                                    elif part == CROSSES:
+                                        s = ti.math.clamp(-lead / change.dot(p1 - p), 0.0, 1.0)
+                                        at, near = (1.0 - s) * w + s * w1, _nearness(v0, v1, v2, orthographic)
+                                        per_depth = ti.select(orthographic != 0, 1.0, at.dot(near) ** 2)
+                                        lead_grad = -gain * way.dot(change) / ti.max(change.dot(change), (per_depth / steepest) ** 2)
+                                        a_grad, b_grad, c_grad = triangle.barycentrics_adjoint(v0.xy, v1.xy, v2.xy, at, lead_grad * near)
+                                        z_grad = _nearness_adjoint(near, orthographic, lead_grad * at)
+                                        a_sum += vec3(a_grad, z_grad.x)
+                                        b_sum += vec3(b_grad, z_grad.y)
+                                        c_sum += vec3(c_grad, z_grad.z)
             corner_grads[n, 0], corner_grads[n, 1], corner_grads[n, 2] = a_sum, b_sum, c_sum
 
 
@@ -271,11 +288,11 @@ def _microedges_adjoint(image: Array, screen: Array, faces: Array, visible: Visi
     if image.grad is not None:
         add(out.grad, image.grad)
     if screen.grad is not None:
-        o, t, sides = visible.fragments, visible.fragments.tiles, across(faces, screen.shape[1])
+        t, sides, size = visible.tiles, across(faces, screen.shape[1]), visible.face_ids.shape
         components = image.element_shape[0] if image.element_shape else 1
         corner_grads = empty(vec3, (room(t.pairs), 3))
         _screen_adjoint_kernel(
-            image, screen, faces, sides.faces, sides.tips, visible.face_ids, t.pair_faces, o.offsets, o.pixels, out.grad, corner_grads,
-            *split(t.pairs), t.pairs, 1 / min(o.size[1:]), STEEPEST, int(orthographic), components,
+            image, screen, faces, sides.faces, sides.tips, visible.face_ids, t.boxes, t.pair_faces, t.pair_tiles, t.members, out.grad,
+            corner_grads, *split_pairs(t.pairs), t.pairs, *t.tile, t.rows, t.columns, 1 / min(size[1:]), STEEPEST, int(orthographic), components,
         )  # fmt: skip
-        gather_corners(t.face_offsets, faces, o.size[0], (corner_grads, screen.grad))
+        gather_corners(t.face_offsets, faces, size[0], (corner_grads, screen.grad))

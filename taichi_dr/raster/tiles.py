@@ -9,7 +9,7 @@ from typing import NamedTuple
 import taichi as ti
 
 from .. import runtime
-from ..arrays import Array, Faces, Floats, Ints, Points, capacity, empty, is_finite, ivec4, unrecorded, vec2
+from ..arrays import Array, Faces, Floats, Ints, Points, capacity, empty, is_finite, ivec4, split, unrecorded, vec2
 from ..launch import kernel
 from .triangle import doubled_area
 
@@ -19,6 +19,7 @@ Boxes = ti.types.ndarray(dtype=ivec4, ndim=1, needs_grad=False)  # (B F,): pixel
 MOST_PAIRS = 2e9  # that 32 bits count
 SMALL = 1 << 14  # simple things that take a CPU's thread about 10 us
 RUN = 64  # length of the runs that one pass of ranks sorts
+TOGETHER = 32  # pairs in a row that a thread takes, mostly of one tile, so that its pixels stay near
 
 
 class TileLists(NamedTuple):
@@ -80,6 +81,12 @@ def sum_blocks(n: int) -> tuple[int, int]:
     return block, -(-n // block)
 
 
+def split_pairs(pairs: int) -> tuple[int, int, int]:
+    """(steps, pad, threads) of a loop over pairs tile by tile: `for q in range(steps): n = pair_at(q, pad, threads, pairs, members)`."""
+    runs = TOGETHER * runtime.device().threads
+    return split(-(-pairs // runs) * runs)
+
+
 def is_small(n: int) -> bool:
     """Whether a CPU does n simple things in less time than it takes to wake a second thread."""
     return runtime.device().arch == "cpu" and n <= SMALL
@@ -95,15 +102,29 @@ def pixel_center(row: int, column: int, height: int, width: int, half: float):
 
 
 @ti.func
+def floor(x):
+    """The largest whole number that is not more than x, as an integer. On CPUs without SSE 4.1 `ti.floor` is a call."""
+    whole = int(x)  # towards 0
+    return whole - ti.cast(whole > x, int)
+
+
+@ti.func
+def ceiling(x):
+    """The smallest whole number that is not less than x, as an integer."""
+    whole = int(x)
+    return whole + ti.cast(whole < x, int)
+
+
+@ti.func
 def pixel_box(a, b, c, radius, height: int, width: int):
     """The pixels (row0, row1, column0, column1), half-open, with centers in the bounding box of (a, b, c) grown by `radius`."""
     side = float(ti.min(height, width))
     low, high = ti.min(a, b, c) - radius, ti.max(a, b, c) + radius
-    column0 = ti.ceil(ti.math.clamp(0.5 * (low.x * side + width - 1), 0.0, float(width)))
-    column1 = ti.floor(ti.math.clamp(0.5 * (high.x * side + width - 1), -1.0, width - 1.0)) + 1
-    row0 = ti.ceil(ti.math.clamp(0.5 * (height - 1 - high.y * side), 0.0, float(height)))
-    row1 = ti.floor(ti.math.clamp(0.5 * (height - 1 - low.y * side), -1.0, height - 1.0)) + 1
-    return ivec4(int(row0), int(row1), int(column0), int(column1))
+    column0 = ceiling(ti.math.clamp(0.5 * (low.x * side + width - 1), 0.0, float(width)))
+    column1 = floor(ti.math.clamp(0.5 * (high.x * side + width - 1), -1.0, width - 1.0)) + 1
+    row0 = ceiling(ti.math.clamp(0.5 * (height - 1 - high.y * side), 0.0, float(height)))
+    row1 = floor(ti.math.clamp(0.5 * (height - 1 - low.y * side), -1.0, height - 1.0)) + 1
+    return ivec4(row0, row1, column0, column1)
 
 
 @ti.func
@@ -125,6 +146,26 @@ def face_box(screen: ti.template(), faces: ti.template(), b: int, f: int, radius
     if box[0] >= box[1] or box[2] >= box[3]:
         box = ivec4(0)
     return box
+
+
+@ti.func
+def pair_at(q: int, pad: int, threads: int, pairs: int, members: ti.template()):
+    """The pair of step q of a loop laid out by `split_pairs`, -1 for none."""
+    per_thread, n = (pairs + TOGETHER * threads - 1) // (TOGETHER * threads) * TOGETHER, -1
+    step, thread = q // pad % per_thread, q // pad // per_thread
+    k = (step // TOGETHER * threads + thread) * TOGETHER + step % TOGETHER
+    if q % pad == 0 and k < pairs:
+        n = members[k]
+    return n
+
+
+@ti.func
+def pair_pixels(
+    boxes: ti.template(), pair_faces: ti.template(), pair_tiles: ti.template(), n: int, tile_height: int, tile_width: int, rows: int, columns: int
+):  # fmt: skip
+    """The pixels (row0, row1, column0, column1), half-open, of the box of pair n's face that its tile holds."""
+    box, top, left = boxes[pair_faces[n]], pair_tiles[n] // columns % rows * tile_height, pair_tiles[n] % columns * tile_width
+    return ti.max(box[0], top), ti.min(box[1], top + tile_height), ti.max(box[2], left), ti.min(box[3], left + tile_width)
 
 
 @ti.func

@@ -10,22 +10,40 @@ The choice of the face has no gradient; the place on it has. Source: Pineda, "A 
 SIGGRAPH 1988; the split into a discrete choice and a smooth rest as in DRTK and nvdiffrast's paper (Laine et al., 2020).
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import taichi as ti
 
 from .. import runtime
-from ..arrays import Array, Faces, Ints, Points, batch_size, empty, expect, image_size, is_finite, split, unrecorded, vec2, vec3, work_item
+from ..arrays import (
+    Array,
+    Faces,
+    Ints,
+    Points,
+    batch_size,
+    empty,
+    expect,
+    fill,
+    image_size,
+    is_finite,
+    split,
+    unrecorded,
+    vec2,
+    vec3,
+    work_item,
+    zero,
+)
 from ..launch import kernel
 from ..tape import operator
 from . import triangle
 from .composite import Names
-from .fragment import PARALLEL, face_inverses, surface, surface_adjoint
+from .fragment import PARALLEL
 from .fragments import Contributions, Fragments, Pixels, Shares, count_offsets, room
 from .gather import gather_corners
 from .settings import interpolation_of, kept_turn
 from .soft import GPU_TILE
-from .tiles import Boxes, TileLists, pixel_center, tile_lists
+from .tiles import Boxes, TileLists, corners, pair_pixels, pixel_center, tile_lists
 
 Corners = ti.types.ndarray(dtype=ti.math.ivec2, ndim=2, needs_grad=False)  # (B, V): pixels times GRID, right and down
 ivec2 = ti.math.ivec2
@@ -35,16 +53,25 @@ GRID = 1 << 14  # steps of a pixel that corners are rounded to; float32 does not
 FARTHEST = 1 << 29  # of a corner, in steps: then 64 bits hold E
 
 
-class Visible(NamedTuple):
-    """What is seen at each pixel.
+@dataclass(frozen=True, eq=False)
+class Visible:
+    """What is seen at each pixel of a screen."""
 
-    Its pixels are a list of fragments too, one for each that shows a face, with a share of 1: what is computed for fragments
-    (`raster.interpolate`, textures, shading, `composite`) is computed for the visible surface by the same operators.
-    """
-
+    screen: Array
+    faces: Array
+    tiles: TileLists
+    interpolation: int
     face_ids: Array  # (B, H, W) of i32, -1 where nothing is; no gradient: a choice
-    depths: Array  # (B, H, W), as compared with each other; no gradient, `fragments` have the depth that does
-    fragments: Fragments
+    depths: Array  # (B, H, W), as compared with each other; no gradient, `interpolate` the depths of vertices for one that has
+
+    @cached_property
+    def fragments(self) -> Fragments:
+        """The pixels as a list, one fragment for each that shows a face, with a share of 1, made when it is first asked for.
+
+        What is computed for fragments (`raster.interpolate`, textures, shading, `composite`) is so computed for the visible
+        surface by the same operators.
+        """
+        return _fragments(self)
 
 
 def rasterize(
@@ -70,9 +97,9 @@ def rasterize(
             that with the lower number comes first.
 
     Returns:
-        Face numbers, and the fragments with their weights in space.
+        Face numbers and depths, and on request the list of fragments with their weights in space.
 
-    Differentiable in `screen`, through the weights of the fragments. Not in which face is seen: see `antialias` and
+    Differentiable in `screen`, through what is interpolated. Not in which face is seen: see `antialias` and
     `microedges` for what the edges do.
 
     Raises:
@@ -89,29 +116,20 @@ def rasterize(
     on_cpu = runtime.device().arch == "cpu"
     reach = 8.0 / (GRID * min(height, width))  # a few steps, since rounding moves corners
     tiles = tile_lists(screen, faces, shape[0], height, width, reach, CPU_TILE if on_cpu else (GPU_TILE, GPU_TILE), kept_turn(cull, clockwise_front))
-    face_ids, owners, depths = empty(int, shape), empty(int, shape), empty(float, shape)
-    alpha, background = empty(float, shape, needs_grad=True), empty(float, shape, needs_grad=True)
-    snapped, counts = empty(ivec2, screen.shape), empty(int, room(tiles.pairs + 1))
-    interpolation = interpolation_of(True, orthographic)
-    before = (face_ids, depths) if behind is None else (behind.face_ids, behind.depths)
-    arrays = (screen, snapped, faces, tiles.boxes, tiles.pair_faces, tiles.tile_offsets, tiles.members, *before)
-    cells = shape[0] * tiles.rows * tiles.columns
+    seen = Visible(screen, faces, tiles, interpolation_of(True, orthographic), empty(int, shape), empty(float, shape))
+    snapped, before = empty(ivec2, screen.shape), seen if behind is None else behind
+    arrays = (screen, snapped, faces, tiles.boxes, tiles.pair_faces, tiles.tile_offsets, tiles.members)
+    pictures = (before.face_ids, before.depths, seen.face_ids, seen.depths)
+    cells, modes = shape[0] * tiles.rows * tiles.columns, (tiles.rows, tiles.columns, behind is not None, seen.interpolation)
     with unrecorded():
         _snap_kernel(screen, snapped, height, width)
         if on_cpu:
-            pictures = (face_ids, owners, depths, alpha, background, counts)
-            _tile_kernel(*arrays, *pictures, *split(cells), tiles.rows, tiles.columns, behind is not None, interpolation)
+            fill(seen.face_ids, -1)
+            zero(seen.depths)
+            _tile_kernel(*arrays, *pictures, *split(cells), *modes)
         else:
-            pictures = (face_ids, owners, depths, alpha, background)
-            _pixel_kernel(*arrays, *pictures, cells * GPU_TILE**2, tiles.rows, tiles.columns, behind is not None, interpolation)
-            _count_kernel(tiles.boxes, tiles.pair_faces, tiles.pair_tiles, owners, counts, tiles.pairs, faces.shape[0], tiles.rows, tiles.columns)
-    count = count_offsets(counts, tiles.pairs)
-    length = room(count)
-    pixels, face_of, views = (empty(int, length) for _ in range(3))
-    weights, shares = empty(vec3, (1, length), needs_grad=True), empty(float, (1, length), needs_grad=True)
-    fragments = Fragments(shape, count, pixels, face_of, views, weights, shares, alpha, background, counts, tiles, faces.shape[0])
-    _visible(screen, faces, tiles, owners, fragments, interpolation, weights)
-    return Visible(face_ids, depths, fragments)
+            _pixel_kernel(*arrays, *pictures, cells * GPU_TILE**2, *modes)
+    return seen
 
 
 # --- Which face ---------------------------------------------------------------------------------------------------
@@ -168,25 +186,20 @@ def _comes_after(depth, f: int, depth_before, f_before: int):
 @kernel
 def _tile_kernel(
     screen: Points, snapped: Corners, faces: Faces, boxes: Boxes, pair_faces: Ints, tile_offsets: Ints, members: Ints,
-    ids_before: Names, depths_before: Pixels, face_ids: Names, owners: Names, depths: Pixels, alpha: Pixels, background: Pixels, counts: Ints,
+    ids_before: Names, depths_before: Pixels, face_ids: Names, depths: Pixels,
     steps: int, pad: int, threads: int, rows: int, columns: int, peeled: ti.template(), interpolation: ti.template(),
 ):  # fmt: skip
-    """For CPUs: a thread takes a tile, and draws its faces into local arrays."""
+    """For CPUs: a thread takes a tile."""
     for q in range(steps):
         k = work_item(q, pad, threads, face_ids.shape[0] * rows * columns)
         if k >= 0:
-            height, width = face_ids.shape[1], face_ids.shape[2]
             b, top, left = k // (rows * columns), k // columns % rows * TILE_HEIGHT, k % columns * TILE_WIDTH
-            nearest, owner = ti.Vector([0.0] * (TILE_HEIGHT * TILE_WIDTH)), ti.Vector([0] * (TILE_HEIGHT * TILE_WIDTH))
-            for t in range(TILE_HEIGHT * TILE_WIDTH):
-                nearest[t], owner[t] = 0.0, -1
             for m in range(tile_offsets[k], tile_offsets[k + 1]):
                 n = members[m]
                 f, box, row = pair_faces[n] % faces.shape[0], boxes[pair_faces[n]], b % screen.shape[0]
                 face = faces[f]
                 p0, p1, p2 = snapped[row, face.x], snapped[row, face.y], snapped[row, face.z]
                 area = _doubled_area(p0, p1, p2)
-                counts[n] = 0
                 if area != 0:
                     turn = ti.select(area > 0, ti.cast(1, ti.i64), ti.cast(-1, ti.i64))
                     i0, i1 = ti.max(box[0], top), ti.min(box[1], top + TILE_HEIGHT)
@@ -197,33 +210,23 @@ def _tile_kernel(
                     e2, right2, down2, least2 = _edge(p0, p1, turn, x, y)
                     z = _corner_shares(vec3(screen[row, face.x].z, screen[row, face.y].z, screen[row, face.z].z), area, interpolation)
                     for i in range(i0, i1):
-                        a, c, d = e0, e1, e2
+                        a, c, d = e0 - least0, e1 - least1, e2 - least2
                         for j in range(j0, j1):
-                            if a >= least0 and c >= least1 and d >= least2:
-                                depth, t = _depth(float(a) * z.x + float(c) * z.y + float(d) * z.z, interpolation), (i - top) * TILE_WIDTH + j - left
-                                shown = owner[t] < 0 or depth < nearest[t]
+                            if (a | c | d) >= 0:  # no sign is set
+                                depth = _depth(float(a + least0) * z.x + float(c + least1) * z.y + float(d + least2) * z.z, interpolation)
+                                shown = face_ids[b, i, j] < 0 or depth < depths[b, i, j]
                                 if ti.static(peeled):
                                     shown = shown and _comes_after(depth, f, depths_before[b, i, j], ids_before[b, i, j])
                                 if shown:
-                                    nearest[t], owner[t] = depth, n
+                                    face_ids[b, i, j], depths[b, i, j] = f, depth
                             a, c, d = a + right0, c + right1, d + right2
                         e0, e1, e2 = e0 + down0, e1 + down1, e2 + down2
-            for i in range(top, ti.min(top + TILE_HEIGHT, height)):
-                for j in range(left, ti.min(left + TILE_WIDTH, width)):
-                    t = (i - top) * TILE_WIDTH + j - left
-                    n = owner[t]
-                    owners[b, i, j], depths[b, i, j], face_ids[b, i, j] = n, nearest[t], -1
-                    if n >= 0:
-                        face_ids[b, i, j] = pair_faces[n] % faces.shape[0]
-                        counts[n] = counts[n] + 1
-                    alpha[b, i, j] = ti.select(n >= 0, 1.0, 0.0)
-                    background[b, i, j] = ti.select(n >= 0, 0.0, 1.0)
 
 
 @kernel
 def _pixel_kernel(
     screen: Points, snapped: Corners, faces: Faces, boxes: Boxes, pair_faces: Ints, tile_offsets: Ints, members: Ints,
-    ids_before: Names, depths_before: Pixels, face_ids: Names, owners: Names, depths: Pixels, alpha: Pixels, background: Pixels,
+    ids_before: Names, depths_before: Pixels, face_ids: Names, depths: Pixels,
     steps: int, rows: int, columns: int, peeled: ti.template(), interpolation: ti.template(),
 ):  # fmt: skip
     """For GPUs: a thread takes a pixel, a block a tile, and all walk the tile's faces together."""
@@ -255,34 +258,96 @@ def _pixel_kernel(
                         if ti.static(peeled):
                             shown = shown and _comes_after(depth, f, depth_before, id_before)
                         if shown:
-                            nearest, owner = depth, n
-            owners[b, i, j], depths[b, i, j], face_ids[b, i, j] = owner, nearest, -1
-            if owner >= 0:
-                face_ids[b, i, j] = pair_faces[owner] % faces.shape[0]
-            alpha[b, i, j] = ti.select(owner >= 0, 1.0, 0.0)
-            background[b, i, j] = ti.select(owner >= 0, 0.0, 1.0)
-
-
-@kernel
-def _count_kernel(
-    boxes: Boxes, pair_faces: Ints, pair_tiles: Ints, owners: Names, counts: Ints, pairs: int, face_count: int, rows: int, columns: int
-):
-    """For GPUs: how many pixels each pair shows."""
-    for n in range(pairs):
-        b, box = pair_faces[n] // face_count, boxes[pair_faces[n]]
-        top, left, found = pair_tiles[n] // columns % rows * GPU_TILE, pair_tiles[n] % columns * GPU_TILE, 0
-        for i in range(ti.max(box[0], top), ti.min(box[1], top + GPU_TILE)):
-            for j in range(ti.max(box[2], left), ti.min(box[3], left + GPU_TILE)):
-                found += int(owners[b, i, j] == n)
-        counts[n] = found
+                            nearest, owner = depth, f
+            face_ids[b, i, j], depths[b, i, j] = owner, nearest
 
 
 # --- Where on the face --------------------------------------------------------------------------------------------
 
 
+@ti.func
+def corner_nearness(v0, v1, v2, zero: float, interpolation: ti.template()):
+    """By which weights on the screen are multiplied for weights in space: 1 / z of the corners, or 1 in a parallel projection.
+
+    `zero` is 0. LLVM cannot know, and so leaves products with an inverse instead of making them divisions for each pixel.
+    """
+    nearness = vec3(1.0)
+    if ti.static(interpolation != PARALLEL):
+        nearness = 1.0 / vec3(v0.z, v1.z, v2.z) + zero
+    return nearness
+
+
+@ti.func
+def place(w, nearness):
+    """Weights in space at screen barycentrics w, which rounding may have put outside: w_k n_k / sum_j w_j n_j, none below 0."""
+    inside = ti.max(w, 0.0) * nearness
+    return inside * (1.0 / inside.sum())
+
+
+@ti.func
+def place_adjoint(w, nearness, value, value_grad, interpolation: ti.template()):
+    """Gradients of w and of the corner depths z; `value` is place(w, nearness)."""
+    change, w_grad, z_grad = value_grad - value.dot(value_grad), vec3(0.0), vec3(0.0)
+    per_total = 1.0 / (ti.max(w, 0.0) * nearness).sum()
+    for k in ti.static(range(3)):
+        w_grad[k] = ti.select(w[k] > 0.0, change[k] * nearness[k] * per_total, 0.0)
+    if ti.static(interpolation != PARALLEL):
+        z_grad = -change * value * nearness
+    return w_grad, z_grad
+
+
+# --- Its pixels as a list -----------------------------------------------------------------------------------------
+
+
+def _fragments(seen: Visible) -> Fragments:
+    tiles, shape = seen.tiles, tuple(seen.face_ids.shape)
+    counts, alpha, background = empty(int, room(tiles.pairs + 1)), empty(float, shape, needs_grad=True), empty(float, shape, needs_grad=True)
+    with unrecorded():
+        _count_kernel(
+            tiles.boxes, tiles.pair_faces, tiles.pair_tiles, seen.face_ids, counts, alpha, background,
+            *split(tiles.pairs), tiles.pairs, seen.faces.shape[0], *tiles.tile, tiles.rows, tiles.columns,
+            runtime.device().arch == "cpu",
+        )  # fmt: skip
+    count = count_offsets(counts, tiles.pairs)
+    length = room(count)
+    pixels, face_of, views = (empty(int, length) for _ in range(3))
+    weights, shares = empty(vec3, (1, length), needs_grad=True), empty(float, (1, length), needs_grad=True)
+    fragments = Fragments(shape, count, pixels, face_of, views, weights, shares, alpha, background, counts, tiles, seen.faces.shape[0])
+    _visible(seen.screen, seen, fragments, weights)
+    return fragments
+
+
+@kernel
+def _count_kernel(
+    boxes: Boxes, pair_faces: Ints, pair_tiles: Ints, face_ids: Names, counts: Ints, alpha: Pixels, background: Pixels,
+    steps: int, pad: int, threads: int, pairs: int, face_count: int, tile_height: int, tile_width: int, rows: int, columns: int,
+    by_row: ti.template(),
+):  # fmt: skip
+    """How many pixels each pair shows, and where any does."""
+    for q in range(steps):
+        n = work_item(q, pad, threads, pairs)
+        if n >= 0:
+            b, f, found = pair_faces[n] // face_count, pair_faces[n] % face_count, 0
+            i0, i1, j0, j1 = pair_pixels(boxes, pair_faces, pair_tiles, n, tile_height, tile_width, rows, columns)
+            for i in range(i0, i1):
+                for j in range(j0, j1):
+                    found += int(face_ids[b, i, j] == f)
+            counts[n] = found
+    if ti.static(by_row):  # on CPUs, where LLVM then computes several pixels at once
+        for k in range(face_ids.shape[0] * face_ids.shape[1]):
+            b, i = k // face_ids.shape[1], k % face_ids.shape[1]
+            for j in range(face_ids.shape[2]):
+                alpha[b, i, j] = ti.select(face_ids[b, i, j] >= 0, 1.0, 0.0)
+                background[b, i, j] = ti.select(face_ids[b, i, j] >= 0, 0.0, 1.0)
+    else:
+        for b, i, j in face_ids:
+            alpha[b, i, j] = ti.select(face_ids[b, i, j] >= 0, 1.0, 0.0)
+            background[b, i, j] = ti.select(face_ids[b, i, j] >= 0, 0.0, 1.0)
+
+
 @kernel
 def _list_kernel(
-    screen: Points, faces: Faces, boxes: Boxes, pair_faces: Ints, pair_tiles: Ints, owners: Names, offsets: Ints,
+    screen: Points, faces: Faces, boxes: Boxes, pair_faces: Ints, pair_tiles: Ints, face_ids: Names, offsets: Ints,
     pixels: Ints, face_of: Ints, views: Ints, weights: Points, shares: Shares,
     steps: int, pad: int, threads: int, pairs: int, rest: int, tile_height: int, tile_width: int, rows: int, columns: int,
     half: float, zero: float, interpolation: ti.template(),
@@ -290,19 +355,17 @@ def _list_kernel(
     for q in range(steps):
         n = work_item(q, pad, threads, pairs)
         if n >= 0 and offsets[n + 1] > offsets[n]:
-            height, width = owners.shape[1], owners.shape[2]
-            b, f, m, box = pair_faces[n] // faces.shape[0], pair_faces[n] % faces.shape[0], offsets[n], boxes[pair_faces[n]]
-            row = b % screen.shape[0]
-            top, left = pair_tiles[n] // columns % rows * tile_height, pair_tiles[n] % columns * tile_width
-            v0, v1, v2 = screen[row, faces[f].x], screen[row, faces[f].y], screen[row, faces[f].z]
-            _inverses, depths = face_inverses(v0, v1, v2, zero, interpolation)
-            for i in range(ti.max(box[0], top), ti.min(box[1], top + tile_height)):
-                for j in range(ti.max(box[2], left), ti.min(box[3], left + tile_width)):
-                    if owners[b, i, j] == n:
+            height, width = face_ids.shape[1], face_ids.shape[2]
+            b, f, m = pair_faces[n] // faces.shape[0], pair_faces[n] % faces.shape[0], offsets[n]
+            v0, v1, v2 = corners(screen, faces, b % screen.shape[0], f)
+            nearness = corner_nearness(v0, v1, v2, zero, interpolation)
+            i0, i1, j0, j1 = pair_pixels(boxes, pair_faces, pair_tiles, n, tile_height, tile_width, rows, columns)
+            for i in range(i0, i1):
+                for j in range(j0, j1):
+                    if face_ids[b, i, j] == f:
                         w = triangle.barycentrics(pixel_center(i, j, height, width, half), v0.xy, v1.xy, v2.xy)
-                        _depth, at = surface(w, depths, interpolation)
                         pixels[m], face_of[m], views[m] = (b * height + i) * width + j, f, b
-                        weights[0, m], shares[0, m] = at, 1.0
+                        weights[0, m], shares[0, m] = place(w, nearness), 1.0
                         m += 1
     for q in range(rest):
         k = offsets[pairs] + q
@@ -310,18 +373,19 @@ def _list_kernel(
 
 
 @operator
-def _visible(screen: Array, faces: Array, tiles: TileLists, owners: Array, fragments: Fragments, interpolation: int, weights: Array) -> None:
-    t, o = tiles, fragments
+def _visible(screen: Array, seen: Visible, fragments: Fragments, weights: Array) -> None:
+    t, o = seen.tiles, fragments
     _list_kernel(
-        screen, faces, t.boxes, t.pair_faces, t.pair_tiles, owners, o.offsets, o.pixels, o.faces, o.views, weights, o.shares,
-        *split(t.pairs), t.pairs, o.pixels.shape[0] - o.count, *t.tile, t.rows, t.columns, 1 / min(o.size[1:]), 0.0, interpolation,
+        screen, seen.faces, t.boxes, t.pair_faces, t.pair_tiles, seen.face_ids, o.offsets, o.pixels, o.faces, o.views, weights, o.shares,
+        *split(t.pairs), t.pairs, o.pixels.shape[0] - o.count, *t.tile, t.rows, t.columns, 1 / min(o.size[1:]), 0.0, seen.interpolation,
     )  # fmt: skip
 
 
 @kernel
 def _visible_adjoint_kernel(
-    screen: Points, faces: Faces, pair_faces: Ints, offsets: Ints, pixels: Ints, weights_grad: Points, corner_grads: Contributions,
-    height: int, width: int, half: float, zero: float, steps: int, pad: int, threads: int, pairs: int, interpolation: ti.template(),
+    screen: Points, faces: Faces, pair_faces: Ints, offsets: Ints, pixels: Ints, weights: Points, weights_grad: Points,
+    corner_grads: Contributions, height: int, width: int, half: float, zero: float,
+    steps: int, pad: int, threads: int, pairs: int, interpolation: ti.template(),
 ):  # fmt: skip
     """A thread takes a pair of face and tile, and sums over its pixels."""
     for q in range(steps):
@@ -331,11 +395,11 @@ def _visible_adjoint_kernel(
             if offsets[n + 1] > offsets[n]:
                 f, row = pair_faces[n] % faces.shape[0], pair_faces[n] // faces.shape[0] % screen.shape[0]
                 v0, v1, v2 = screen[row, faces[f].x], screen[row, faces[f].y], screen[row, faces[f].z]
-                _inverses, depths = face_inverses(v0, v1, v2, zero, interpolation)
+                nearness = corner_nearness(v0, v1, v2, zero, interpolation)
                 for m in range(offsets[n], offsets[n + 1]):
                     i, j = pixels[m] // width % height, pixels[m] % width
                     w = triangle.barycentrics(pixel_center(i, j, height, width, half), v0.xy, v1.xy, v2.xy)
-                    w_grad, z_grad = surface_adjoint(w, depths, interpolation, 0.0, weights_grad[0, m])
+                    w_grad, z_grad = place_adjoint(w, nearness, weights[0, m], weights_grad[0, m], interpolation)
                     a_grad, b_grad, c_grad = triangle.barycentrics_adjoint(v0.xy, v1.xy, v2.xy, w, w_grad)
                     a_sum += a_grad
                     b_sum += b_grad
@@ -345,13 +409,13 @@ def _visible_adjoint_kernel(
 
 
 @_visible.adjoint
-def _visible_adjoint(screen: Array, faces: Array, tiles: TileLists, owners: Array, fragments: Fragments, interpolation: int, weights: Array) -> None:
+def _visible_adjoint(screen: Array, seen: Visible, fragments: Fragments, weights: Array) -> None:
     if screen.grad is None:
         return
-    t, o = tiles, fragments
+    t, o = seen.tiles, fragments
     corner_grads = empty(vec3, (room(t.pairs), 3))
     _visible_adjoint_kernel(
-        screen, faces, t.pair_faces, o.offsets, o.pixels, weights.grad, corner_grads,
-        *o.size[1:], 1 / min(o.size[1:]), 0.0, *split(t.pairs), t.pairs, interpolation,
+        screen, seen.faces, t.pair_faces, o.offsets, o.pixels, weights, weights.grad, corner_grads,
+        *o.size[1:], 1 / min(o.size[1:]), 0.0, *split(t.pairs), t.pairs, seen.interpolation,
     )  # fmt: skip
-    gather_corners(t.face_offsets, faces, o.size[0], (corner_grads, screen.grad))
+    gather_corners(t.face_offsets, seen.faces, o.size[0], (corner_grads, screen.grad))
