@@ -115,7 +115,8 @@ def rasterize(
         raise ValueError(f"behind: expected pictures of shape {shape}, got {tuple(behind.face_ids.shape)}; give what `rasterize` made of this screen")
     on_cpu = runtime.device().arch == "cpu"
     reach = 8.0 / (GRID * min(height, width))  # a few steps, since rounding moves corners
-    tiles = tile_lists(screen, faces, shape[0], height, width, reach, CPU_TILE if on_cpu else (GPU_TILE, GPU_TILE), kept_turn(cull, clockwise_front))
+    tile, keep = CPU_TILE if on_cpu else (GPU_TILE, GPU_TILE), kept_turn(cull, clockwise_front)
+    tiles = tile_lists(screen, faces, shape[0], height, width, reach, tile, keep, ordered=False)
     seen = Visible(screen, faces, tiles, interpolation_of(True, orthographic), empty(int, shape), empty(float, shape))
     snapped, before = empty(ivec2, screen.shape), seen if behind is None else behind
     arrays = (screen, snapped, faces, tiles.boxes, tiles.pair_faces, tiles.tile_offsets, tiles.members)
@@ -254,7 +255,7 @@ def _pixel_kernel(
                     if area != 0 and e0 >= least0 and e1 >= least1 and e2 >= least2:
                         z = _corner_shares(vec3(screen[row, face.x].z, screen[row, face.y].z, screen[row, face.z].z), area, interpolation)
                         depth = _depth(float(e0) * z.x + float(e1) * z.y + float(e2) * z.z, interpolation)
-                        shown = owner < 0 or depth < nearest
+                        shown = owner < 0 or depth < nearest or (depth == nearest and f < owner)  # members are in no order
                         if ti.static(peeled):
                             shown = shown and _comes_after(depth, f, depth_before, id_before)
                         if shown:
