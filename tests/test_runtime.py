@@ -1,5 +1,6 @@
 """init(): what runs is what it says; a program's own Taichi is kept; importing starts and prints nothing."""
 
+import os
 import subprocess
 import sys
 
@@ -56,6 +57,18 @@ def test_options(arch):
     assert not impl.current_cfg().fast_math
     assert runtime.init("cpu", precision="f64").precision == "f64"
     assert dr.array(1.0).dtype == ti.f64
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads are pinned on Linux only")
+@pytest.mark.parametrize("pin", [True, False])
+def test_threads_are_kept_on_cpus_of_their_own(pin):
+    before, mine = runtime._thread_ids(), os.sched_getaffinity(0)
+    threads = runtime.init("cpu", pin_threads=pin).threads
+    kept = sorted(os.sched_getaffinity(thread) for thread in runtime._thread_ids() - before)
+    alone = sorted(cpu for cpus in kept if len(cpus) == 1 for cpu in cpus)
+    if len(mine) > 1:
+        assert alone == (sorted(mine) if pin and threads == len(mine) else [])
+    assert os.sched_getaffinity(0) == mine  # the program's own thread wanders
 
 
 @pytest.mark.parametrize("options, message", [({"arch": "opengl"}, "arch: expected one of cpu, cuda"), ({"arch": "CPU"}, "arch"),
