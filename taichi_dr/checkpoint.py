@@ -4,11 +4,13 @@ A checkpoint is a plain .npz, its entries stored and not packed; `numpy.load` re
 """
 
 import contextlib
+import io
 import json
 import math
 import os
 import pathlib
 import secrets
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -17,6 +19,7 @@ import numpy as np
 
 MOST_META = 1 << 20  # bytes
 MOST_ENTRIES = 10_000
+MOST_DIRECTORY = 1 << 22  # bytes of the list of entries
 MOST_HEADER = 512  # characters; those that we write have 118
 KINDS = "biufU"  # of dtypes: numbers and text, never objects
 
@@ -95,10 +98,11 @@ class Checkpoint:
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = pathlib.Path(path)
-        self._file = open(self.path, "rb")  # noqa: SIM115, it stays open
+        self._file = _Bounded(io.FileIO(self.path))
         try:
             with self._trouble():
                 self._archive = zipfile.ZipFile(self._file)
+                self._file.most = sys.maxsize
                 self._check_sizes()
                 self.entries: dict[str, Entry] = {}
                 for info in self._archive.infolist():
@@ -139,7 +143,7 @@ class Checkpoint:
     def _refusal(self, error: Exception) -> ValueError:
         why = str(error) or type(error).__name__
         return ValueError(
-            f"{self.path}: expected a whole checkpoint, got one that is cut or changed ({why}); take a copy of it, or begin anew without"
+            f"{self.path}: expected a whole checkpoint, got one that is cut or changed ({why}); take a copy of it, or begin anew without it"
         )
 
     def _check_sizes(self) -> None:
@@ -178,6 +182,17 @@ class Checkpoint:
         if not isinstance(meta, dict):
             raise ValueError("no description")
         return meta
+
+
+class _Bounded(io.BufferedReader):
+    """A file whose list of entries zipfile cannot be made to read without end."""
+
+    most = MOST_DIRECTORY
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > self.most:
+            raise ValueError(f"a list of entries of {size} bytes")
+        return super().read(size)
 
 
 def _literal(name: str) -> str:

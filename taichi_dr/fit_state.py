@@ -3,7 +3,7 @@
 import math
 import pathlib
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import taichi as ti
@@ -86,7 +86,7 @@ class Saving:
         made, ended = meta.get("made"), meta.get("ended")
         known = type(made) is int and 0 <= made <= self.run.steps and ended in ("", "plateau", "asked")
         if not known or not isinstance(meta.get("seconds"), (int, float)) or not 0 <= meta["seconds"] < math.inf:
-            raise ValueError(f"{self.path}: expected a checkpoint of a fit, got one that is changed; take a copy of it, or begin anew without")
+            raise ValueError(f"{self.path}: expected a checkpoint of a fit, got one that is changed; take a copy of it, or begin anew without it")
         return meta
 
     def _own_state(self, saved: Checkpoint) -> dict[str, np.ndarray]:
@@ -110,7 +110,7 @@ class Saving:
             self._refuse(f"{name} is {entry.dtype} {entry.shape} there and {like.dtype} {like.shape} here")
         return saved.read(name)
 
-    def _refuse(self, difference: str) -> None:
+    def _refuse(self, difference: str) -> NoReturn:
         raise ValueError(
             f"{self.path}: expected a checkpoint of this fit, got one of another: {difference}; run it with the settings of then, "
             "or begin anew with another path or resume=False"
