@@ -123,10 +123,7 @@ class Checkpoint:
         entry = self.entries[name]
         with self._trouble():
             data = self._archive.read(f"{name}.npy")  # checks the sum of the bytes
-            values = np.frombuffer(data, entry.dtype, offset=entry.begin).reshape(entry.shape)
-            if entry.dtype.kind == "U":
-                values.tolist()  # text that is none
-            return values
+            return np.frombuffer(data, entry.dtype, offset=entry.begin).reshape(entry.shape)
 
     @contextlib.contextmanager
     def _trouble(self) -> Iterator[None]:

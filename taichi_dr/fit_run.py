@@ -34,7 +34,7 @@ class Parameter:
         optimizer: "adam", "sgd", "adam_uniform" or "lbfgs".
         schedule: of the step length, a function of how much is done, as in `dr.schedules`.
         bounds: (least, most) that elements are kept in after every step; None for no bound.
-        clip: the gradient's largest norm; a longer one is shortened.
+        clip: the gradient's largest norm; a longer one is shortened, but not for "lbfgs".
         settings: more settings of the optimizer by name, such as betas or momentum.
     """
 
@@ -214,13 +214,7 @@ class Run:
         if self._clock is None:
             self._clock = time.perf_counter() - self.seconds
         arrays = self.arrays()
-        for x in arrays.values():
-            zero(x.grad)  # the tape clears those only that take part
-        with Tape(self.loss) as tape:
-            step.output = noted(objective, step)
-            record = empty(float, len(arrays) + 1 + len(step.terms))
-            for k, term in enumerate(step.terms.values()):
-                add_term(term, self.loss, record, len(arrays) + 1 + k)
+        tape, record, step.output = self._evaluate(step, objective)
         if step.index == 0:
             self._warn_of_idle(tape)
         for k, x in enumerate(arrays.values()):
@@ -232,6 +226,18 @@ class Run:
         step.values["gradient"] = math.sqrt(sum(n * n for n in self._norms.values()))
         step.skipped = not math.isfinite(loss) or not math.isfinite(step.values["gradient"])
 
+    def _evaluate(self, step: Step, objective: Callable[[Step], Any]) -> tuple[Tape, Array, Any]:
+        """Fill the loss and the gradients; the tape, the terms after room for other numbers, and what the objective returned."""
+        for x in self.parameters.values():
+            zero(x.array.grad)  # the tape clears those only that take part
+        with Tape(self.loss) as tape:
+            output = noted(objective, step)
+            room = len(self.parameters) + 1
+            record = empty(float, room + len(step.terms))
+            for k, term in enumerate(step.terms.values()):
+                add_term(term, self.loss, record, room + k)
+        return tape, record, output
+
     def _warn_of_idle(self, tape: Tape) -> None:
         known = {id(x) for x in tape._arrays()}
         idle = [name for name, x in self.arrays().items() if id(x) not in known]
@@ -239,21 +245,40 @@ class Run:
             text = f"parameters: {', '.join(map(repr, idle))} took no part in the loss of the first step and will not move by it"
             warnings.warn(f"{text}; draw with the arrays themselves, not with copies: dr.diagnose says more", RuntimeWarning, stacklevel=4)
 
-    def move(self, step: Step) -> None:
+    def move(self, step: Step, objective: Callable[[Step], Any]) -> None:
         """Clip, step, and keep within bounds."""
         self._shorten(step.values["gradient"])
-        for names, optimizer in self.optimizers.values():
+        for owner in sorted(self.optimizers, key=_is_joint):  # those that evaluate the loss again come last
+            names, optimizer = self.optimizers[owner]
             for name, group in zip(names, optimizer.groups, strict=True):
                 p = self.parameters[name]
                 group["lr"] = step.values[f"lr.{name}"] = p.lr * p.schedule(step.done)
-            optimizer.step()
+            if _is_joint(owner):
+                optimizer.step(self._losses(step, objective))
+            else:
+                optimizer.step()
         for p in self.parameters.values():
             if p.bounds is not None:
                 keep_within(p.array, *p.bounds)
 
+    def _losses(self, step: Step, objective: Callable[[Step], Any]) -> Callable[[], float]:
+        """The loss from the arrays as they are, again and again, of the same views and random numbers."""
+        known = [step.values["loss"]] if len(self.optimizers) == 1 else []  # nothing has moved yet
+
+        def loss() -> float:
+            if known:
+                return known.pop()
+            step.terms, step._random = {}, None
+            self._evaluate(step, objective)
+            return float(read(self.loss))
+
+        return loss
+
     def _shorten(self, norm: float) -> None:
         together = self.clip / norm if self.clip is not None and norm > self.clip else 1.0
         for name, p in self.parameters.items():
+            if p.optimizer in JOINT:
+                continue  # it must see the gradients as they are, and is bounded by its search
             own = together * self._norms[name]
             factor = together * (p.clip / own if p.clip is not None and own > p.clip else 1.0)
             if factor < 1:
@@ -324,6 +349,10 @@ class Run:
 
 def _owner(name: str, p: Parameter) -> str:
     return f"all.{p.optimizer}" if p.optimizer in JOINT else f"one.{name}"
+
+
+def _is_joint(owner: str) -> bool:
+    return owner.startswith("all.")
 
 
 def _mean(losses: list[float]) -> float:

@@ -96,10 +96,8 @@ class Saving:
         return {name: saved.read(f"state.{name}").copy() for name in names}
 
     def _optimizer_state(self, saved: Checkpoint, owner: str, optimizer: Any) -> dict[str, np.ndarray]:
-        prefix = f"optimizers.{owner}."
-        if owner.startswith("all."):  # remembers a number of steps that changes
-            return {name: saved.read(prefix + name) for name in _below(prefix, saved)}
-        return {name: self._read(saved, prefix + name, np.asarray(value)) for name, value in optimizer.state_dict().items()}
+        state = optimizer.state_dict()
+        return {name: self._read(saved, f"optimizers.{owner}.{name}", np.asarray(value)) for name, value in state.items()}
 
     def _read(self, saved: Checkpoint, name: str, like: np.ndarray) -> np.ndarray:
         """An array of the shape and type of one that is here."""

@@ -79,7 +79,7 @@ def fit(
 
     Args:
         parameters: arrays with gradients, or `Parameter`s, by name.
-        objective: adds to `step.loss` or to terms of it; called within a tape.
+        objective: adds to `step.loss` or to terms of it; called within a tape, once a step, by "lbfgs" a few times.
         steps: how many.
         lr, optimizer, schedule: of parameters that have none of their own.
         blur: pixels by which edges are blurred, for `step.sigma`: (first, last), every step by the same factor; a number; or a
@@ -120,7 +120,7 @@ def fit(
             if step.skipped:
                 run.skip(step, most_skips)
             else:
-                run.move(step)
+                run.move(step, objective)
             run.count(step)
             if on_step is not None:
                 try:
