@@ -6,11 +6,13 @@ The names below are in the order of the pipeline: start, arrays, tape, mesh, cam
 # First, since it quiets the import of Taichi.
 from . import runtime as runtime  # isort: skip
 from . import arrays as arrays
+from . import checkpoint as checkpoint
 from . import datasets as datasets
 from . import io as io
 from . import losses as losses
 from . import optim as optim
 from . import pictures as pictures
+from . import schedules as schedules
 from . import shapes as shapes
 from .arrays import array as array
 from .arrays import read as read
@@ -20,6 +22,8 @@ from .camera import Camera as Camera
 from .camera import project as project
 from .deferred import DeferredRenderer as DeferredRenderer
 from .diagnose import diagnose as diagnose
+from .fit_run import Parameter as Parameter
+from .fitting import fit as fit
 from .gradcheck import gradcheck as gradcheck
 from .inpaint import fill_unseen as fill_unseen
 from .lens import BrownConrady as BrownConrady

@@ -1,0 +1,427 @@
+"""What a fit consists of: parameters, steps, and the run, which is where it is and what moves it a step on."""
+
+import copy
+import json
+import math
+import re
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import taichi as ti
+
+from . import optim, runtime, schedules
+from .arrays import Array, checked_number, empty, image_size, read, scalar, zero
+from .gradients import add_term, keep_within, scale, square_sum
+from .history import History
+from .tape import Tape
+
+OPTIMIZERS = {"adam": "Adam", "sgd": "SGD", "adam_uniform": "AdamUniform", "lbfgs": "LBFGS"}  # names in optim.py
+JOINT = ("lbfgs",)  # one optimizer over all parameters; of the others each parameter has its own
+NAME = re.compile(r"[\w.\- ]{1,100}")
+UNBOUNDED = 3e38  # finite, as fast math has no infinity
+
+
+class Parameter:
+    """An array that a fit moves, with settings of its own; what is left out is as the fit has it.
+
+    Args:
+        array: of floats, with a gradient: `mesh.vertices`, or from `dr.array`.
+        lr: step length, as of the optimizer.
+        optimizer: "adam", "sgd", "adam_uniform" or "lbfgs".
+        schedule: of the step length, a function of how much is done, as in `dr.schedules`.
+        bounds: (least, most) that elements are kept in after every step; None for no bound.
+        clip: the gradient's largest norm; a longer one is shortened, but not for "lbfgs".
+        settings: more settings of the optimizer by name, such as betas or momentum.
+    """
+
+    def __init__(
+        self,
+        array: Array,
+        lr: float | None = None,
+        *,
+        optimizer: str | None = None,
+        schedule: Callable[[float], float] | None = None,
+        bounds: tuple[float | None, float | None] | None = None,
+        clip: float | None = None,
+        **settings: Any,
+    ) -> None:
+        self.array, self.lr, self.optimizer, self.schedule, self.settings = array, lr, optimizer, schedule, settings
+        self.bounds, self.clip = _checked_bounds(bounds), _checked_clip(clip)
+
+    def _completed(self, name: str, lr: float, optimizer: str, schedule: Callable[[float], float]) -> "Parameter":
+        out = self._with(name, self.array)
+        out.lr = lr if self.lr is None else self.lr
+        out.optimizer, out.schedule = self.optimizer or optimizer, self.schedule or schedule
+        return out
+
+    def _with(self, name: str, array: Any) -> "Parameter":
+        if not isinstance(array, ti.Ndarray) or array.grad is None:
+            came = "one without" if isinstance(array, ti.Ndarray) else type(array).__name__
+            raise ValueError(f"parameters[{name!r}]: expected a Taichi array with a gradient, got {came}; make it with dr.array of floats")
+        out = copy.copy(self)
+        out.array = array
+        return out
+
+
+class Step:
+    """A step of a fit: what the objective works with, and what `on_step` sees of it afterwards.
+
+    Attributes:
+        index: number of the step, from 0. steps: how many there will be. done: from 0 in the first to 1 in the last.
+        loss: 0-D, what the objective adds to.
+        views: numbers of the views of this step, (views_per_step,); None where the fit has no views.
+        blur: pixels, None where the fit has none.
+        parameters: the arrays by name.
+        output: what the objective returned.
+        values: afterwards: the numbers of this step by name, as in `History`. skipped: whether nothing moved.
+        history: of all steps, this one included afterwards.
+    """
+
+    def __init__(self, run: "Run", index: int) -> None:
+        self._run = run
+        self.index, self.steps, self.done = index, run.steps, index / max(1, run.steps - 1)
+        self.loss, self.parameters, self.history = run.loss, run.arrays(), run.history
+        self.views = run.views(index)
+        self.blur = run.blur_at(self.done)
+        self.output: Any = None
+        self.values: dict[str, float] = {}
+        self.skipped = False
+        self.terms: dict[str, Array] = {}
+        self._random: np.random.Generator | None = None
+
+    @property
+    def random(self) -> np.random.Generator:
+        """Random numbers of this step: they depend on the fit's seed and the step alone, so a resumed fit draws the same."""
+        if self._random is None:
+            self._random = np.random.default_rng([self._run.seed, 1, self.index])
+        return self._random
+
+    def sigma(self, size: Any) -> float:
+        """The blur as sigma of a renderer for pictures of this size.
+
+            sqrt(sigma) = blur * 2 / min(H, W)
+
+        Args:
+            size: a camera, (H, W), or one number.
+        """
+        if self.blur is None:
+            raise ValueError("blur: expected one, got None; give it to the fit in pixels, from coarse to fine: blur=(4.0, 0.5)")
+        return (self.blur * 2 / min(image_size(getattr(size, "size", size)))) ** 2
+
+    def term(self, name: str) -> Array:
+        """A 0-D loss of its own, added to the total with weight 1, whose value the history has as "term.NAME"."""
+        if name not in self.terms:
+            self.terms[name] = self._run.term(name)
+        return self.terms[name]
+
+    def replace(self, name: str, array: Array, carry: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
+        """Give a parameter another array, of another shape if need be, as after remeshing; for `on_step`.
+
+        Args:
+            name: of the parameter.
+            array: with a gradient. The objective must work with it from now on.
+            carry: makes what the optimizer remembers of the old elements, an array of the old full shape, into that of the new
+                ones; the optimizer starts anew where left out.
+        """
+        self._run.replace(name, array, carry)
+        self.parameters = self._run.arrays()
+
+    def stop(self) -> None:
+        """End the fit after this step."""
+        self._run.ended = "asked"
+
+
+class Run:
+    """Where a fit is: all that a checkpoint keeps, and what moves it a step on."""
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Parameter | Array],
+        steps: int,
+        lr: float,
+        optimizer: str,
+        schedule: Callable[[float], float],
+        blur: Any,
+        views: int | None,
+        views_per_step: int | None,
+        seed: int,
+        clip: float | None,
+        patience: int | None,
+    ) -> None:
+        runtime.ensure_started()
+        if not isinstance(parameters, Mapping) or not parameters:
+            raise ValueError(f'parameters: expected arrays by name, got {type(parameters).__name__}; write {{"vertices": mesh.vertices}}')
+        for name in parameters:
+            _check_name("parameters", name)
+        given = {name: x if isinstance(x, Parameter) else Parameter(x) for name, x in parameters.items()}
+        self.parameters = {name: p._completed(name, lr, optimizer, schedule) for name, p in given.items()}
+        self.steps, self.seed = checked_count("steps", steps), checked_count("seed", seed, 0)
+        self.view_count = None if views is None else checked_count("views", views)
+        self.views_per_step = self.view_count if views_per_step is None else checked_count("views_per_step", views_per_step)
+        if views_per_step is not None and views_per_step > (views or 0):
+            raise ValueError(f"views_per_step: expected at most views, {views}, got {views_per_step}")
+        self.shuffled = views_per_step is not None
+        self.clip, self.patience = _checked_clip(clip), None if patience is None else checked_count("patience", patience)
+        self.blur_text, self.blur_at = _blur(blur)
+        self.made, self.ended, self.seconds = 0, "", 0.0
+        self.history, self.loss = History(), scalar()
+        self.optimizers = self._new_optimizers()
+        self._terms: dict[str, Array] = {}
+        self._order: tuple[int, np.ndarray] | None = None
+        self._clock: float | None = None
+        self._warned = False
+
+    def arrays(self) -> dict[str, Array]:
+        return {name: p.array for name, p in self.parameters.items()}
+
+    def settings(self) -> dict[str, Any]:
+        """What a checkpoint must agree in, as JSON has it."""
+        return _through_json({
+            "steps": self.steps, "seed": self.seed, "views": self.view_count, "views_per_step": self.views_per_step,
+            "shuffled": self.shuffled, "blur": self.blur_text, "clip": self.clip, "patience": self.patience,
+            "precision": runtime.device().precision,
+        } | {
+            f"parameters.{name}.{key}": value for name, p in self.parameters.items() for key, value in (
+                ("lr", p.lr), ("optimizer", p.optimizer), ("schedule", schedules.text(p.schedule)), ("bounds", p.bounds), ("clip", p.clip),
+                ("settings", p.settings),
+            )
+        })  # fmt: skip
+
+    def views(self, index: int) -> np.ndarray | None:
+        """Views of a step: those of an epoch in an order by chance, which depends on the seed and the epoch alone."""
+        if self.view_count is None:
+            return None
+        if not self.shuffled:
+            return np.arange(self.view_count)
+        epoch, batch = divmod(index, self.view_count // self.views_per_step)
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, np.random.default_rng([self.seed, 0, epoch]).permutation(self.view_count)
+        return self._order[1][batch * self.views_per_step : (batch + 1) * self.views_per_step]
+
+    def term(self, name: str) -> Array:
+        if name not in self._terms:
+            _check_name("term", name)
+            self._terms[name] = scalar()
+        zero(self._terms[name])
+        return self._terms[name]
+
+    def measure(self, step: Step, objective: Callable[[Step], Any]) -> None:
+        """Loss, terms and gradients, and how large they are, in one look."""
+        if self._clock is None:
+            self._clock = time.perf_counter() - self.seconds
+        arrays = self.arrays()
+        tape, record, step.output = self._evaluate(step, objective)
+        if step.index == 0:
+            self._warn_of_idle(tape)
+        for k, x in enumerate(arrays.values()):
+            square_sum(x.grad, self.loss, record, k, len(arrays))
+        numbers = read(record).tolist()
+        squares, loss, terms = numbers[: len(arrays)], numbers[len(arrays)], numbers[len(arrays) + 1 :]
+        self._norms = {name: math.sqrt(s) if s >= 0 else math.nan for name, s in zip(arrays, squares, strict=True)}
+        step.values = {"loss": loss} | {f"term.{name}": value for name, value in zip(step.terms, terms, strict=True)}
+        step.values["gradient"] = math.sqrt(sum(n * n for n in self._norms.values()))
+        step.skipped = not math.isfinite(loss) or not math.isfinite(step.values["gradient"])
+
+    def _evaluate(self, step: Step, objective: Callable[[Step], Any]) -> tuple[Tape, Array, Any]:
+        """Fill the loss and the gradients; the tape, the terms after room for other numbers, and what the objective returned."""
+        for x in self.parameters.values():
+            zero(x.array.grad)  # the tape clears those only that take part
+        with Tape(self.loss) as tape:
+            output = noted(objective, step)
+            room = len(self.parameters) + 1
+            record = empty(float, room + len(step.terms))
+            for k, term in enumerate(step.terms.values()):
+                add_term(term, self.loss, record, room + k)
+        return tape, record, output
+
+    def _warn_of_idle(self, tape: Tape) -> None:
+        known = {id(x) for x in tape._arrays()}
+        idle = [name for name, x in self.arrays().items() if id(x) not in known]
+        if idle:
+            text = f"parameters: {', '.join(map(repr, idle))} took no part in the loss of the first step and will not move by it"
+            warnings.warn(f"{text}; draw with the arrays themselves, not with copies: dr.diagnose says more", RuntimeWarning, stacklevel=4)
+
+    def move(self, step: Step, objective: Callable[[Step], Any]) -> None:
+        """Clip, step, and keep within bounds."""
+        self._shorten(step.values["gradient"])
+        for owner in sorted(self.optimizers, key=_is_joint):  # those that evaluate the loss again come last
+            names, optimizer = self.optimizers[owner]
+            for name, group in zip(names, optimizer.groups, strict=True):
+                p = self.parameters[name]
+                group["lr"] = step.values[f"lr.{name}"] = p.lr * p.schedule(step.done)
+            if _is_joint(owner):
+                optimizer.step(self._losses(step, objective))
+            else:
+                optimizer.step()
+        for p in self.parameters.values():
+            if p.bounds is not None:
+                keep_within(p.array, *p.bounds)
+
+    def _losses(self, step: Step, objective: Callable[[Step], Any]) -> Callable[[], float]:
+        """The loss from the arrays as they are, again and again, of the same views and random numbers."""
+        known = [step.values["loss"]] if len(self.optimizers) == 1 else []  # nothing has moved yet
+
+        def loss() -> float:
+            if known:
+                return known.pop()
+            step.terms, step._random = {}, None
+            self._evaluate(step, objective)
+            return float(read(self.loss))
+
+        return loss
+
+    def _shorten(self, norm: float) -> None:
+        together = self.clip / norm if self.clip is not None and norm > self.clip else 1.0
+        for name, p in self.parameters.items():
+            if p.optimizer in JOINT:
+                continue  # it must see the gradients as they are, and is bounded by its search
+            own = together * self._norms[name]
+            factor = together * (p.clip / own if p.clip is not None and own > p.clip else 1.0)
+            if factor < 1:
+                scale(p.array.grad, factor)
+
+    def skip(self, step: Step, most: int) -> None:
+        parts = {"the loss": step.values["loss"]} | {f"the gradient of {name!r}": norm for name, norm in self._norms.items()}
+        what = ", ".join(name for name, value in parts.items() if not math.isfinite(value)) or "the gradients together"
+        text = f"step {step.index} is skipped, for {what} is not finite or too large to be squared"
+        if self.history.last("skipped", most) == [1.0] * most:
+            raise FloatingPointError(
+                f"{text}, as the {most} steps before: nothing moves any more. Where it comes from is said by "
+                "print(dr.diagnose(mesh, camera, renderer, target=target, params=parameters))"
+            )
+        if not self._warned:
+            self._warned = True
+            text += '; this is said once, history["skipped"] counts, dr.diagnose says where it comes from'
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
+
+    def count(self, step: Step) -> None:
+        """Write the step down; is it the last?"""
+        self.made += 1
+        self.seconds = time.perf_counter() - self._clock
+        if step.blur is not None:
+            step.values["blur"] = step.blur
+        step.values |= {"seconds": self.seconds, "skipped": float(step.skipped)}
+        self.history.append(step.values)
+        if self.patience is not None and self.made >= 2 * self.patience and self.made % self.patience == 0:
+            losses = self.history.last("loss", 2 * self.patience)
+            before, now = (_mean(x) for x in (losses[: self.patience], losses[self.patience :]))
+            if now > before - 1e-3 * abs(before):
+                self.ended = "plateau"
+
+    def replace(self, name: str, array: Array, carry: Callable[[np.ndarray], np.ndarray] | None) -> None:
+        if name not in self.parameters:
+            raise ValueError(f"name: expected one of {', '.join(self.parameters)}, got {name!r}")
+        p = self.parameters[name]
+        if carry is not None and p.optimizer in JOINT:
+            raise ValueError(f"carry: expected None for {p.optimizer}, which remembers how the loss bends over all parameters, got a function")
+        old_shape, before = (*p.array.shape, *p.array.element_shape), self.optimizers[_owner(name, p)][1].state_dict()
+        self.parameters[name] = p._with(name, array)
+        fresh = self._new_optimizers(only=_owner(name, p))[_owner(name, p)]
+        if carry is not None:
+            per_element = {key for key, value in before.items() if ".params." in key and np.shape(value) == old_shape}
+            fresh[1].load_state_dict({key: carry(value) if key in per_element else value for key, value in before.items()})
+        self.optimizers[_owner(name, p)] = fresh
+
+    def _new_optimizers(self, only: str | None = None) -> dict[str, tuple[list[str], Any]]:
+        """Names of parameters and their optimizer, by the name of what owns it."""
+        names: dict[str, list[str]] = {}
+        for name, p in self.parameters.items():
+            names.setdefault(_owner(name, p), []).append(name)
+        return {owner: (each, self._optimizer(each)) for owner, each in names.items() if only in (None, owner)}
+
+    def _optimizer(self, names: list[str]) -> Any:
+        first = self.parameters[names[0]]
+        kind = getattr(optim, OPTIMIZERS.get(first.optimizer, ""), None)
+        if kind is None:
+            known = ", ".join(name for name, kind in OPTIMIZERS.items() if hasattr(optim, kind))
+            raise ValueError(f"optimizer: expected one of {known}, got {first.optimizer!r}")
+        groups = [{"params": [self.parameters[n].array], "lr": self.parameters[n].lr, **self.parameters[n].settings} for n in names]
+        try:
+            return kind(groups)
+        except ValueError as error:
+            _note(error, f"of parameters {', '.join(map(repr, names))}")
+            raise
+
+
+def _owner(name: str, p: Parameter) -> str:
+    return f"all.{p.optimizer}" if p.optimizer in JOINT else f"one.{name}"
+
+
+def _is_joint(owner: str) -> bool:
+    return owner.startswith("all.")
+
+
+def _mean(losses: list[float]) -> float:
+    finite = [x for x in losses if math.isfinite(x)]
+    return math.fsum(finite) / len(finite) if finite else math.nan
+
+
+def noted(function: Callable[[Step], Any], step: Step) -> Any:
+    """Call it; an exception says in which step."""
+    try:
+        return function(step)
+    except Exception as error:
+        _note(error, f"in step {step.index} of the fit")
+        raise
+
+
+def _note(error: Exception, note: str) -> None:
+    if hasattr(error, "add_note"):
+        error.add_note(note)
+    elif error.args and isinstance(error.args[0], str):  # Python 3.10
+        error.args = (f"{error.args[0]} ({note})", *error.args[1:])
+
+
+# --- Checks -----------------------------------------------------------------------------------------------------------
+
+
+def _check_name(argument: str, name: Any) -> None:
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ValueError(f"{argument}: expected names of letters, digits, space, dot, hyphen and underscore, got {name!r}")
+
+
+def checked_count(name: str, value: Any, least: int = 1) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+    return int(value)
+
+
+def _checked_clip(clip: Any) -> float | None:
+    if clip is None:
+        return None
+    if not checked_number("clip", clip) > 0:
+        raise ValueError(f"clip: expected a positive number, the largest norm of a gradient, or None, got {clip!r}")
+    return float(clip)
+
+
+def _checked_bounds(bounds: Any) -> tuple[float, float] | None:
+    if bounds is None:
+        return None
+    try:
+        least, most = bounds
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"bounds: expected (least, most), got {bounds!r}") from error
+    low, high = -UNBOUNDED if least is None else checked_number("bounds", least), UNBOUNDED if most is None else checked_number("bounds", most)
+    if low > high:
+        raise ValueError(f"bounds: expected the least before the most, got {bounds!r}")
+    return low, high
+
+
+def _blur(blur: Any) -> tuple[str | None, Callable[[float], float | None]]:
+    """A text for it, and pixels as a function of how much is done."""
+    if blur is None:
+        return None, lambda done: None
+    if callable(blur):
+        return schedules.text(blur), blur
+    ends = tuple(checked_number("blur", x) for x in (blur if isinstance(blur, Sequence) else (blur, blur)))
+    if len(ends) != 2 or min(ends) <= 0:
+        raise ValueError(f"blur: expected pixels, (first, last) or one number, positive, got {blur!r}")
+    return f"{ends[0]:g} to {ends[1]:g} pixels", lambda done: ends[0] * (ends[1] / ends[0]) ** done
+
+
+def _through_json(values: Any) -> Any:
+    return json.loads(json.dumps(values, default=float))

@@ -1,0 +1,123 @@
+"""The checkpoint of a fit: when it is written, what is in it, and what it takes to believe one."""
+
+import math
+import pathlib
+import time
+from typing import Any, NoReturn
+
+import numpy as np
+import taichi as ti
+
+from .arrays import read, write
+from .checkpoint import Checkpoint, remove_parts, save
+from .fit_run import Run, checked_count
+from .history import History
+
+FORMAT = 1  # of what is in it
+
+
+class Saving:
+    """The fit's checkpoint: when it is written, what is in it, and what it takes to believe one."""
+
+    def __init__(self, run: Run, path: Any, every: int | None, seconds: float | None, state: Any, load_state: Any) -> None:
+        self.run, self.path = run, None if path is None else pathlib.Path(path)
+        self.every, self.seconds = None if every is None else checked_count("every", every), seconds
+        self.state, self.load_state = state, load_state
+        self._saved = -1  # steps made when it was saved last
+        self._when = time.monotonic()
+        if self.path is not None:
+            remove_parts(self.path)
+
+    def save_when_due(self) -> None:
+        by_steps = self.every is not None and self.run.made % self.every == 0
+        by_time = self.seconds is not None and time.monotonic() - self._when >= self.seconds
+        if by_steps or by_time:
+            self.save()
+
+    def save(self) -> None:
+        run = self.run
+        if self.path is None or self._saved == run.made:
+            return
+        arrays = {f"parameters.{name}": read(x) for name, x in run.arrays().items()}
+        for owner, (_, optimizer) in run.optimizers.items():
+            arrays |= {f"optimizers.{owner}.{key}": np.asarray(value) for key, value in optimizer.state_dict().items()}
+        arrays |= {f"history.{name}": run.history[name] for name in run.history.names}
+        arrays |= {f"state.{name}": _plain(x) for name, x in (self.state() if self.state else {}).items()}
+        meta = {"kind": "taichi_dr fit", "format": FORMAT, "made": run.made, "ended": run.ended, "seconds": run.seconds, "settings": run.settings()}
+        save(self.path, arrays, meta)
+        self._saved, self._when = run.made, time.monotonic()
+
+    def load(self) -> None:
+        """Go on from the checkpoint; nothing has changed where it is refused."""
+        if self.path is None:
+            raise ValueError("resume: expected a checkpoint to resume from, got None; give checkpoint=PATH")
+        if not self.path.exists():
+            return
+        with Checkpoint(self.path) as saved:
+            meta = self._checked_meta(saved)
+            state = self._own_state(saved)
+            run = self.run
+            if self.load_state is not None:
+                for name, array in (self.load_state(state) or {}).items():
+                    run.replace(name, array, None)
+            arrays = {name: self._read(saved, f"parameters.{name}", read(x)) for name, x in run.arrays().items()}
+            optimizers = {owner: self._optimizer_state(saved, owner, each) for owner, (_, each) in run.optimizers.items()}
+            history = {name: self._read(saved, f"history.{name}", np.empty(meta["made"])) for name in _below("history.", saved)}
+            for owner, (_, optimizer) in run.optimizers.items():
+                try:
+                    optimizer.load_state_dict(optimizers[owner])
+                except (ValueError, TypeError, KeyError, ArithmeticError) as error:
+                    raise ValueError(f"{self.path}: expected the state of the optimizers, got another ({error}); begin anew without it") from error
+        for name, x in run.arrays().items():
+            write(x, arrays[name])
+        run.made, run.ended, run.seconds, run.history = meta["made"], meta["ended"], float(meta["seconds"]), History(history)
+        self._saved = run.made
+
+    def _checked_meta(self, saved: Checkpoint) -> dict[str, Any]:
+        meta, own = saved.meta, self.run.settings()
+        if meta.get("kind") != "taichi_dr fit" or meta.get("format") != FORMAT or not isinstance(meta.get("settings"), dict):
+            raise ValueError(f"{self.path}: expected a checkpoint of a fit of this version, got another file; begin anew without it")
+        for key, here in own.items():
+            there = meta["settings"].get(key, "not given")
+            if there != here:
+                self._refuse(f"{key} is {there} there and {here} here")
+        for key in meta["settings"].keys() - own.keys():
+            self._refuse(f"it has {key}")
+        made, ended = meta.get("made"), meta.get("ended")
+        known = type(made) is int and 0 <= made <= self.run.steps and ended in ("", "plateau", "asked")
+        if not known or not isinstance(meta.get("seconds"), (int, float)) or not 0 <= meta["seconds"] < math.inf:
+            raise ValueError(f"{self.path}: expected a checkpoint of a fit, got one that is changed; take a copy of it, or begin anew without it")
+        return meta
+
+    def _own_state(self, saved: Checkpoint) -> dict[str, np.ndarray]:
+        names = _below("state.", saved)
+        if names and self.load_state is None:
+            self._refuse(f"it has the state {', '.join(names[:4])}, which load_state would take back")
+        return {name: saved.read(f"state.{name}").copy() for name in names}
+
+    def _optimizer_state(self, saved: Checkpoint, owner: str, optimizer: Any) -> dict[str, np.ndarray]:
+        state = optimizer.state_dict()
+        return {name: self._read(saved, f"optimizers.{owner}.{name}", np.asarray(value)) for name, value in state.items()}
+
+    def _read(self, saved: Checkpoint, name: str, like: np.ndarray) -> np.ndarray:
+        """An array of the shape and type of one that is here."""
+        entry = saved.entries.get(name)
+        if entry is None:
+            self._refuse(f"it has no {name}")
+        if entry.shape != like.shape or entry.dtype != like.dtype:
+            self._refuse(f"{name} is {entry.dtype} {entry.shape} there and {like.dtype} {like.shape} here")
+        return saved.read(name)
+
+    def _refuse(self, difference: str) -> NoReturn:
+        raise ValueError(
+            f"{self.path}: expected a checkpoint of this fit, got one of another: {difference}; run it with the settings of then, "
+            "or begin anew with another path or resume=False"
+        )
+
+
+def _below(prefix: str, saved: Checkpoint) -> list[str]:
+    return [name.removeprefix(prefix) for name in saved.entries if name.startswith(prefix)]
+
+
+def _plain(x: Any) -> np.ndarray:
+    return read(x) if isinstance(x, ti.Ndarray) else np.asarray(x)
