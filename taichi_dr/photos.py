@@ -26,8 +26,9 @@ from .frame import EYE, SCALE
 from .hull import Bounds, frames_of, hull_bounds
 from .io.cameras import Views
 from .io.data import warn
-from .io.photographs import ENCODINGS, MAX_PIXELS, decoded, developed, encoded, read_mask, read_photograph
+from .io.photographs import ENCODINGS, decoded, developed, encoded, read_mask, read_photograph
 from .io.shots import Shot, Shots, find_shots, open_array
+from .io.textures import MAX_PIXELS
 from .rig import draw_rig
 
 _POSE_AND_LENS = ("rotation", "translation", "focal", "principal")

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from .textures import MAX_PIXELS, refuse_absurd
+
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".PNG", ".JPG", ".JPEG")
-MAX_PIXELS = 1 << 26  # of one photograph, 8192 x 8192: some 0.6 GB while it is decoded
-MAX_RATIO = 10_000  # pixels per byte of a PNG or JPEG: deflate has at most 8256, of one bit each
 ENCODINGS = ("linear", "srgb")
 CHUNK = 1 << 21  # pixels that are floats at once while a photograph is shrunk
 
@@ -78,12 +78,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             raise ValueError(f"{path}: expected at most {MAX_PIXELS} pixels, got more; resize the image first") from error
         except Exception as error:  # image decoders raise about anything
             raise ValueError(f"{path}: expected an image, {', '.join(FORMATS)}, got something else ({error}); convert or copy it again") from error
-        pixels = image.width * image.height
-        if pixels > MAX_PIXELS:
-            raise ValueError(f"{path}: expected at most {MAX_PIXELS} pixels, got {image.width} x {image.height}; resize the image first")
-        if pixels == 0 or image.format in ("PNG", "JPEG") and pixels > MAX_RATIO * path.stat().st_size:
-            came = f"{image.width} x {image.height} pixels in {path.stat().st_size} bytes"
-            raise ValueError(f"{path}: expected an image that its file can hold, got {came}; copy it again")
+        refuse_absurd(str(path), image, path.stat().st_size)
         try:
             yield image
         except Exception as error:

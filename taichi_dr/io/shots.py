@@ -12,7 +12,8 @@ import numpy as np
 from .cameras import nerf_lens, nerf_pose, read_nerf
 from .colmap import lens_of, quaternion_rotations, read_colmap
 from .folder import Folder
-from .photographs import MAX_PIXELS, SUFFIXES, photograph_size
+from .photographs import SUFFIXES, photograph_size
+from .textures import MAX_PIXELS
 
 NERF_FILES = ("transforms.json", "transforms_train.json")
 COLMAP_FOLDERS = ("sparse/0", "sparse", "colmap/sparse/0", ".")
