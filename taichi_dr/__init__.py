@@ -40,6 +40,7 @@ from .normals import face_normals as face_normals
 from .normals import face_tangents as face_tangents
 from .normals import perturb_normals as perturb_normals
 from .normals import vertex_normals as vertex_normals
+from .photos import Photos as Photos
 from .pose import Pose as Pose
 from .pose import rotation_from_6d as rotation_from_6d
 from .pose import se3_exp as se3_exp

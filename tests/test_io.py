@@ -8,8 +8,10 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from fuzz import MEGABYTES, changed_bytes, contained, fuzz, peak_megabytes, png_checked_anew
+from hypothesis import event, given
 from hypothesis import strategies as st
+from PIL import Image
 
 from taichi_dr import io
 from taichi_dr.io.texels import bake_atlas, sample_image, texel_barycentrics
@@ -211,22 +213,26 @@ def test_arguments_are_checked(obj, tmp_path):
         io.read(tmp_path / "folder.obj")
 
 
-FUZZ = settings(max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = fuzz(150)
 
 
-def read_or_refuse(path):
-    with warnings.catch_warnings():
+def read_or_refuse(path, textures=("surface", "vertex", None)):
+    memory = peak_megabytes()
+    with warnings.catch_warnings(), contained(path.parent):
         warnings.simplefilter("ignore", UserWarning)
-        for texture in ("surface", "vertex", None):
+        for texture in textures:
             try:
                 mesh = io.read(path, texture, 2)
             except ValueError:
+                event("refused")
                 continue
+            event("read")
             assert isinstance(mesh, io.MeshData)
             assert np.isfinite(mesh.vertices).all()
             assert mesh.faces.min() >= 0 and mesh.faces.max() < len(mesh.vertices)
-            for colors in (mesh.colors, mesh.texels):
+            for colors in (mesh.colors, mesh.texels, mesh.texture):
                 assert colors is None or (colors.min() >= 0 and colors.max() <= 1)
+    assert peak_megabytes() - memory < MEGABYTES
 
 
 @FUZZ
@@ -251,6 +257,41 @@ def test_mutated_text(tmp_path, data):
             text = text[:at] + piece + text[at + data.draw(st.integers(0, 5)) :]
         (tmp_path / name).write_bytes(text.encode("utf-8", "replace"))
     read_or_refuse(tmp_path / "mesh.obj")
+
+
+@fuzz(60)
+@given(data=st.data())
+@pytest.mark.parametrize("changed", ["mesh.obj", "m.mtl", "m.png"])
+def test_mutated_bytes(tmp_path, data, changed):
+    """One of the three files changed, beside links out of the folder that it may come to name."""
+    outside = tmp_path.with_name(tmp_path.name + "_outside")
+    outside.mkdir(exist_ok=True)
+    iio.imwrite(outside / "m.png", checkered(2, 2))
+    for link in ("away", "x"):
+        if not (tmp_path / link).is_symlink():
+            (tmp_path / link).symlink_to(outside if link == "away" else outside / "m.png")
+    map_name = data.draw(st.sampled_from(["m.png", "m.png", "away/m.png", "x", f"../{outside.name}/m.png", str(outside / "m.png")]))
+    iio.imwrite(tmp_path / "m.png", np.random.default_rng(0).integers(0, 256, (7, 5, data.draw(st.sampled_from([3, 4]))), np.uint8))
+    geometry = "mtllib m.mtl\n" + QUAD + "v 1 1 1 1 0 0\n" + UVS + "usemtl a\nf 1/1 2/2 3/3\nusemtl b\nf -1/1/1 2/2/1 3/3/1 4/1/1\n"
+    (tmp_path / "mesh.obj").write_text(geometry)
+    (tmp_path / "m.mtl").write_text(f"newmtl a\nKd 1 0 0\nnewmtl b\nKd 0 1 0\nmap_Kd -s 1 1 1 -clamp on {map_name}\n")
+    whole = data.draw(changed_bytes((tmp_path / changed).read_bytes()))
+    (tmp_path / changed).write_bytes(png_checked_anew(whole) if changed == "m.png" and data.draw(st.booleans()) else whole)
+    read_or_refuse(tmp_path / "mesh.obj", ("surface", "uv"))
+
+
+def test_absurd_images_are_not_decoded(obj):
+    """Bombs, and PostScript, which Pillow would have another program run: a warning, and a plain color."""
+    for size in ((9000, 9000), (20_000, 20_000)):
+        path = obj(TEXTURED, m__mtl="newmtl a\nKd 1 0 0\nmap_Kd t.png\n")
+        Image.new("1", size).save(path.parent / "t.png")
+        memory = peak_megabytes()
+        with pytest.warns(UserWarning, match="t.png cannot be read .*(expected at most 67108864 pixels|decompression bomb)"):
+            mesh = io.read(path)
+        assert peak_megabytes() - memory < 50 and (mesh.texels[..., 0] == 1).all()
+    (path.parent / "t.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    with pytest.warns(UserWarning, match="expected an image, got PostScript"):
+        io.read(path)
 
 
 # Materials
@@ -667,7 +708,7 @@ def test_malformed_files_of_other_formats(tmp_path, suffix, content, message):
     assert str(path) in str(caught.value)
 
 
-@settings(FUZZ, max_examples=40)
+@fuzz(40)
 @given(data=st.data())
 @pytest.mark.parametrize("suffix", [".ply", ".off", ".stl", ".glb"])
 def test_mutated_files_of_other_formats(tmp_path, suffix, data):

@@ -14,10 +14,18 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+MAX_JSON = 64 << 20  # bytes of a transforms.json: some hundred thousand frames
+MAX_NUMBER = 1e30  # of a transforms.json: float32 holds it
+
+# What a transforms.json may have at its top for all frames.
+_LENS = ("camera_model", "is_fisheye", "w", "h", "fl_x", "fl_y", "cx", "cy", "camera_angle_x", "camera_angle_y")
+_LENS += ("k1", "k2", "k3", "k4", "p1", "p2")
 
 _FLIP_YZ = np.diag([1.0, -1.0, -1.0])  # right, up, backward to right, down, forward, and back
 _FLIP_XY = np.diag([-1.0, -1.0, 1.0])  # left, up, forward to right, down, forward, and back
@@ -76,8 +84,8 @@ def numbers(name: str, given: Any, *shapes: tuple[int, ...]) -> np.ndarray:
     expected = " or ".join(f"{shape} or (B, {', '.join(map(str, shape))})" if shape else "() or (B,)" for shape in shapes)
     try:
         x = np.asarray(given, np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: expected numbers of shape {expected}, got {given!r}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name}: expected numbers of shape {expected}, got {reprlib.repr(given)}") from error
     for shape in shapes:
         if x.ndim - len(shape) in (0, 1) and x.shape[x.ndim - len(shape) :] == shape and x.size:
             break
@@ -96,7 +104,7 @@ def rotations(name: str, given: Any) -> np.ndarray:
     """
     r = numbers(name, given, (3, 3))
     for b, one in enumerate(r):
-        if np.abs(one.T @ one - np.eye(3)).max() > 1e-3:
+        if np.abs(one).max() > 2 or np.abs(one.T @ one - np.eye(3)).max() > 1e-3:
             raise ValueError(f"{name}: expected a rotation, columns of length 1 at right angles, got {one.tolist()} in view {b}")
         if np.linalg.det(one) < 0:
             raise ValueError(f"{name}: expected a rotation, got a reflection (determinant -1) in view {b}: {one.tolist()}; swap the sign of one axis")
@@ -286,25 +294,11 @@ def from_nerf(path: str | Path, size: tuple[int, int] | None = None) -> Views:
         FileNotFoundError: there is no such file.
         ValueError: a file that is no JSON (with the line), lacks what is needed or holds what is not valid.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}; check the path")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: expected JSON, got an error at column {error.colno}: {error.msg}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}, offset {error.start}: expected UTF-8 text, got other bytes") from error
-    frames = content.get("frames") if isinstance(content, dict) else None
-    if not isinstance(frames, list) or not frames or not all(isinstance(frame, dict) for frame in frames):
-        raise ValueError(f"{path}: expected an object with a list of at least one frame under 'frames'")
-    matrices, lenses, names = [], [], []
-    for k, frame in enumerate(frames):
+    lenses, poses, names = [], [], []
+    for k, frame in enumerate(read_nerf(path)):
         where = f"{path}, frame {k}"
-        if "transform_matrix" not in frame:
-            raise ValueError(f"{where}: expected a transform_matrix, got {sorted(frame)}")
-        matrices.append(motions(f"{where}, transform_matrix", frame["transform_matrix"]))
-        lenses.append(_nerf_lens(where, {**content, **frame}, size))
+        poses.append(nerf_pose(where, frame))
+        lenses.append(nerf_lens(where, frame, size))
         names.append(str(frame.get("file_path", "")))
     if any(lens[2:4] != lenses[0][2:4] or lens[5] != lenses[0][5] for lens in lenses):
         raise ValueError(f"{path}: expected frames of one size and one camera model, got several; split the file")
@@ -315,23 +309,68 @@ def from_nerf(path: str | Path, size: tuple[int, int] | None = None) -> Views:
     focal, principal = (np.array([lens[k] for lens in lenses]) for k in range(2))
     if all(lens == lenses[0] for lens in lenses):
         focal, principal, coefficients = focal[:1], principal[:1], None if coefficients is None else coefficients[:1]
-    axes, eyes = (np.concatenate(x) for x in zip(*matrices, strict=True))
-    rotation = _FLIP_YZ @ axes.swapaxes(1, 2)
-    return Views(rotation, -_times(rotation, eyes), focal, principal, lenses[0][2], coefficients, lenses[0][5], tuple(names))
+    rotation, translation = (np.array(x) for x in zip(*poses, strict=True))
+    return Views(rotation, translation, focal, principal, lenses[0][2], coefficients, lenses[0][5], tuple(names))
 
 
-def _nerf_lens(where: str, x: dict[str, Any], size: tuple[int, int] | None) -> tuple:
+def read_nerf(path: str | Path) -> list[dict[str, Any]]:
+    """The frames of a transforms.json, each with the file's entries on the lens where it has none of its own.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file that is no JSON (with the line), or that has no frames.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}; check the path")
+    if path.stat().st_size > MAX_JSON:
+        raise ValueError(f"{path}: expected at most {MAX_JSON} bytes, got {path.stat().st_size}; split the file")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {error.lineno}: expected JSON, got an error at column {error.colno}: {error.msg}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}, offset {error.start}: expected UTF-8 text, got other bytes") from error
+    except (RecursionError, ValueError) as error:  # thousands of brackets, or a number of thousands of digits
+        raise ValueError(f"{path}: expected JSON of a few levels and numbers of a few digits, got {reprlib.repr(str(error))}") from error
+    frames = content.get("frames") if isinstance(content, dict) else None
+    if not isinstance(frames, list) or not frames or not all(isinstance(frame, dict) for frame in frames):
+        raise ValueError(f"{path}: expected an object with a list of at least one frame under 'frames'")
+    shared = {key: content[key] for key in _LENS if key in content}
+    return [{**shared, **frame} for frame in frames]
+
+
+def nerf_pose(where: str, frame: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """(3, 3) and (3,): world to camera of a frame, axes right, down, forward."""
+    if "transform_matrix" not in frame:
+        raise ValueError(f"{where}: expected a transform_matrix, got {reprlib.repr(sorted(frame))}")
+    axes, eye = motions(f"{where}, transform_matrix", frame["transform_matrix"])
+    if len(axes) != 1:
+        raise ValueError(f"{where}, transform_matrix: expected one matrix, got {len(axes)}")
+    if not np.abs(eye).max() < MAX_NUMBER:
+        raise ValueError(f"{where}, transform_matrix: expected a place below {MAX_NUMBER:g}, got {eye[0].tolist()}")
+    rotation = _FLIP_YZ @ axes[0].T
+    return rotation, -(rotation @ eye[0])
+
+
+def _focal_of_angle(where: str, key: str, angle: float, side: float) -> float:
+    if not 0 < angle < math.pi:
+        raise ValueError(f"{where}: expected a {key} between 0 and pi radians, got {angle:g}")
+    return 0.5 * side / math.tan(angle / 2)
+
+
+def nerf_lens(where: str, x: dict[str, Any], size: tuple[int, int] | None) -> tuple:
     """(focal, principal, size, model, coefficients, fisheye) of a frame with the file's entries under its own."""
 
     def number(key: str, default: float | None = None) -> float:
         value = x.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"{where}: expected a finite number under {key!r}, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < MAX_NUMBER:
+            raise ValueError(f"{where}: expected a finite number under {key!r}, got {reprlib.repr(value)}")
         return float(value)
 
-    model = x.get("camera_model", "OPENCV")
+    model = x.get("camera_model", "OPENCV_FISHEYE" if x.get("is_fisheye") is True else "OPENCV")  # the latter is instant-ngp's
     if model not in ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "OPENCV_FISHEYE"):
-        raise ValueError(f"{where}: expected the camera_model OPENCV, PINHOLE, SIMPLE_PINHOLE or OPENCV_FISHEYE, got {model!r}")
+        raise ValueError(f"{where}: expected the camera_model OPENCV, PINHOLE, SIMPLE_PINHOLE or OPENCV_FISHEYE, got {reprlib.repr(model)}")
     if "w" in x and "h" in x:
         width, height = number("w"), number("h")
     elif size is not None:
@@ -343,15 +382,11 @@ def _nerf_lens(where: str, x: dict[str, Any], size: tuple[int, int] | None) -> t
     if "fl_x" in x:
         focal = (number("fl_x"), number("fl_y") if "fl_y" in x else number("fl_x"))
     elif "camera_angle_x" in x:
-        angle = number("camera_angle_x")
-        if not 0 < angle < math.pi:
-            raise ValueError(f"{where}: expected a camera_angle_x between 0 and pi radians, got {angle:g}")
-        fl = 0.5 * width / math.tan(angle / 2)
-        fl_y = 0.5 * height / math.tan(number("camera_angle_y") / 2) if "camera_angle_y" in x else fl
-        focal = (fl, fl_y)
+        fl = _focal_of_angle(where, "camera_angle_x", number("camera_angle_x"), width)
+        focal = (fl, _focal_of_angle(where, "camera_angle_y", number("camera_angle_y"), height) if "camera_angle_y" in x else fl)
     else:
-        raise ValueError(f"{where}: expected a focal length under 'fl_x', or an angle under 'camera_angle_x', got {sorted(x)}")
-    if not (focal[0] > 0 and focal[1] > 0):
+        raise ValueError(f"{where}: expected a focal length under 'fl_x', or an angle under 'camera_angle_x', got {reprlib.repr(sorted(x))}")
+    if not (0 < focal[0] < MAX_NUMBER and 0 < focal[1] < MAX_NUMBER):
         raise ValueError(f"{where}: expected positive focal lengths, got {focal}")
     fisheye = model == "OPENCV_FISHEYE"
     coefficients = tuple(number(key, 0.0) for key in (("k1", "k2", "k3", "k4") if fisheye else ("k1", "k2", "p1", "p2", "k3")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .cameras import Views, broadcast, quaternion
+from .cameras import MAX_NUMBER, Views, broadcast, quaternion
 
 MODELS = {  # COLMAP's cameras: (number in binary files, number of parameters)
     "SIMPLE_PINHOLE": (0, 3),
@@ -63,7 +62,7 @@ def _checked_camera(where: str, model: str, width: int, height: int, params: Seq
         raise ValueError(f"{where}: expected {MODELS[model][1]} parameters of {model}, got {len(params)}")
     if width < 1 or height < 1:
         raise ValueError(f"{where}: expected a positive width and height, got {width} and {height}")
-    if not all(map(math.isfinite, params)):
+    if not all(abs(p) < MAX_NUMBER for p in params):
         raise ValueError(f"{where}: expected finite parameters, got {list(params)}")
     if not all(f > 0 for f in params[: 1 if model in ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL") else 2]):
         raise ValueError(f"{where}: expected a positive focal length, got {list(params)}")
@@ -72,7 +71,7 @@ def _checked_camera(where: str, model: str, width: int, height: int, params: Seq
 
 def _checked_image(where: str, pose: Sequence[float], camera: int, name: str) -> ColmapImage:
     q, t = np.array(pose[:4]), np.array(pose[4:7])
-    if not (np.isfinite(q).all() and np.isfinite(t).all()) or np.linalg.norm(q) < 1e-6:
+    if not (np.abs(q).max() < MAX_NUMBER and np.abs(t).max() < MAX_NUMBER) or np.linalg.norm(q) < 1e-6:
         raise ValueError(f"{where}: expected a finite translation and a quaternion that is not zero, got {list(pose)}")
     return ColmapImage(q / np.linalg.norm(q), t, camera, name)
 
@@ -98,8 +97,14 @@ def _cameras_txt(path: Path) -> dict[int, ColmapCamera]:
             params = [float(word) for word in words[4:]]
         except (ValueError, IndexError):
             raise ValueError(f"{where}: expected CAMERA_ID MODEL WIDTH HEIGHT PARAMS..., got {line[:60]!r}") from None
+        _once(where, "CAMERA_ID", key, cameras)
         cameras[key] = _checked_camera(where, model, width, height, params)
     return cameras
+
+
+def _once(where: str, what: str, key: int, known: dict) -> None:
+    if key in known:
+        raise ValueError(f"{where}: expected each {what} once, got {key} again; remove one of the two")
 
 
 def _images_txt(path: Path) -> dict[int, ColmapImage]:
@@ -114,6 +119,7 @@ def _images_txt(path: Path) -> dict[int, ColmapImage]:
             key, pose, camera, name = int(words[0]), [float(word) for word in words[1:8]], int(words[8]), words[9].strip()
         except (ValueError, IndexError):
             raise ValueError(f"{where}: expected IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, got {line[:60]!r}") from None
+        _once(where, "IMAGE_ID", key, images)
         images[key] = _checked_image(where, pose, camera, name)
         next(lines, None)  # the points that the image sees, perhaps none
     return images
@@ -164,6 +170,7 @@ def _cameras_bin(path: Path) -> dict[int, ColmapCamera]:
             raise ValueError(
                 f"{where}: expected a camera model out of {', '.join(MODELS)}, got number {model}; undistort the images with COLMAP first"
             )
+        _once(where, "CAMERA_ID", key, cameras)
         cameras[key] = _checked_camera(where, names[model], width, height, data.take(f"{MODELS[names[model]][1]}d"))
     data.end()
     return cameras
@@ -174,13 +181,14 @@ def _images_bin(path: Path) -> dict[int, ColmapImage]:
     for _ in range(data.take("Q")[0]):
         where = data.where
         key, *pose, camera = data.take("i7di")
+        _once(where, "IMAGE_ID", key, images)
         images[key] = _checked_image(where, pose, camera, data.text())
         data.skip(24 * data.take("Q")[0])  # the points that the image sees
     data.end()
     return images
 
 
-def _lens_of(camera: ColmapCamera) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, bool]:
+def lens_of(camera: ColmapCamera) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, bool]:
     """Focal lengths, principal point, coefficients, fisheye."""
     p = camera.params
     if camera.model in ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL"):
@@ -213,19 +221,19 @@ def from_colmap(folder: str | Path, names: Sequence[str] | None = None) -> Views
     if len(sizes) > 1:
         raise ValueError(f"{folder}: expected images of one size, got (height, width) {sorted(sizes)}; choose some by names=[...]")
     used = {image.camera for image in chosen}
-    lenses = [_lens_of(cameras[image.camera]) for image in (chosen[:1] if len(used) == 1 else chosen)]
+    lenses = [lens_of(cameras[image.camera]) for image in (chosen[:1] if len(used) == 1 else chosen)]
     if len({fisheye for *_, fisheye in lenses}) > 1:
         raise ValueError(f"{folder}: expected cameras with or without a fisheye lens, got both; choose some by names=[...]")
     coefficients = None
     if any(c is not None for _, _, c, _ in lenses):
         coefficients = np.array([np.zeros(5) if c is None else c for _, _, c, _ in lenses])
-    rotation = _quaternion_rotations(np.array([image.quaternion for image in chosen]))
+    rotation = quaternion_rotations(np.array([image.quaternion for image in chosen]))
     translation = np.array([image.translation for image in chosen])
     focal, principal = (np.array([lens[k] for lens in lenses]) for k in range(2))
     return Views(rotation, translation, focal, principal, sizes.pop(), coefficients, lenses[0][3], tuple(image.name for image in chosen))
 
 
-def _quaternion_rotations(q: np.ndarray) -> np.ndarray:
+def quaternion_rotations(q: np.ndarray) -> np.ndarray:
     w, x, y, z = np.moveaxis(q, -1, 0)
     rows = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],

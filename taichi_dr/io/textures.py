@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+MAX_PIXELS = 1 << 26  # of one image, 8192 x 8192
+MAX_RATIO = 10_000  # pixels per byte of a PNG or JPEG: deflate has at most 8256, of one bit each
+
+
+def refuse_absurd(where: str, image: Image.Image, length: int) -> None:
+    """Raise for an opened image, before it is decoded, that is too large to be one, or larger than its file can hold.
+
+    Args:
+        where: the file, for the message.
+        image: opened, not decoded.
+        length: of the file, bytes.
+
+    Raises:
+        ValueError: it is so, or a program, which Pillow would have Ghostscript run.
+    """
+    pixels = image.width * image.height
+    if pixels > MAX_PIXELS:
+        raise ValueError(f"{where}: expected at most {MAX_PIXELS} pixels, got {image.width} x {image.height}; resize the image first")
+    if pixels == 0 or image.format in ("PNG", "JPEG") and pixels > MAX_RATIO * length:
+        came = f"{image.width} x {image.height} pixels in {length} bytes"
+        raise ValueError(f"{where}: expected an image that its file can hold, got {came}; copy it again")
+    if image.format == "EPS":
+        raise ValueError(f"{where}: expected an image, got PostScript, which is a program; convert it to PNG")
 
 
 def read_image(source: Path | bytes) -> np.ndarray:
@@ -19,7 +44,11 @@ def read_image(source: Path | bytes) -> np.ndarray:
         OSError, ValueError, and what else Pillow raises: it is no image, or a damaged one.
     """
     data = source if isinstance(source, bytes) else source.read_bytes()
-    with Image.open(io.BytesIO(data)) as image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of what is refused below
+        opened = Image.open(io.BytesIO(data))
+    with opened as image:
+        refuse_absurd("image" if isinstance(source, bytes) else str(source), image, len(data))
         deep = _deep_raw_modes(image)
         if deep is None:
             return image_values(image)
