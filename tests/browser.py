@@ -28,9 +28,15 @@ class Browser:
         from websockets.sync.client import connect  # only where there is a browser
 
         self.folder = tempfile.mkdtemp(prefix="browser-")
-        flags = ["--headless", "--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--hide-scrollbars"]
-        flags += ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-extensions"]
-        # Above its own limit of memory Debian's launcher complains on standard error.
+        flags = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-dev-shm-usage",
+            "--use-angle=swiftshader",
+            "--enable-unsafe-swiftshader",
+            "--hide-scrollbars",
+        ]
+        flags += ["--hide-scrollbars", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-extensions"]
         command = [executable(), *flags, *options, "--remote-debugging-port=0", f"--user-data-dir={self.folder}", "about:blank"]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:

@@ -35,7 +35,10 @@ def page(kept: Mapping[str, Any], blobs: Path, files: list[str]) -> bytes:
 
 def fill(content: Mapping[str, Any]) -> bytes:
     """The page's template with its style, its scripts and the data that it shows."""
-    text = {path: (HERE / path).read_text(encoding="utf-8") for path in ("page.html", "style.css", "page.js", "three/three.bundle.min.js", "three/LICENSE")}
+    text = {
+        path: (HERE / path).read_text(encoding="utf-8")
+        for path in ("page.html", "style.css", "page.js", "three/three.bundle.min.js", "three/LICENSE")
+    }
     parts = {
         "title": html.escape(content["title"]),
         "connect": "'self'" if content["live"] else "'none'",
@@ -56,6 +59,7 @@ def data(kept: Mapping[str, Any], files: list[str], *, live: bool = False) -> di
     views = list(dict.fromkeys(name for snapshot in snapshots for name, *_ in snapshot["pictures"]))
     shown = [rows[i] for i in _extremes([_number(row["loss"]) for row in rows])]
     terms = list(dict.fromkeys(name for row in shown for name in row["terms"]))
+    curves = [[name, [_number(row["terms"].get(name)) for row in shown]] for name in terms]
     frames = []
     for snapshot in snapshots:
         pairs = {name: pair for name, *pair in snapshot["pictures"]}
@@ -73,7 +77,7 @@ def data(kept: Mapping[str, Any], files: list[str], *, live: bool = False) -> di
         "seconds": rows[-1]["seconds"] if rows else 0,
         "broken": sum(_number(row["loss"]) is None for row in rows),
         "steps": [row["step"] for row in shown],
-        "curves": [["loss", [_number(row["loss"]) for row in shown]]] + [[name, [_number(row["terms"].get(name)) for row in shown]] for name in terms],
+        "curves": [["loss", [_number(row["loss"]) for row in shown]], *curves],
         "views": views,
         "frames": frames,
         "files": files,

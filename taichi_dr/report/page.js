@@ -45,10 +45,10 @@
   const picture = (name) => once(name, async () => createImageBitmap(new Blob([await bytesOf(name)], { type: "image/webp" })));
   const buffer = (name) => once(name, async () => (await bytesOf(name)).buffer);
 
-  // The latest at or before a frame that has it, else the first.
+  // What is shown of a part that not every frame has: the latest at or before now, else the first; and its step.
   const latest = (pick) => {
-    for (let i = now; i >= 0; i--) if (pick(run.frames[i])) return pick(run.frames[i]);
-    for (let i = now + 1; i < run.frames.length; i++) if (pick(run.frames[i])) return pick(run.frames[i]);
+    for (let i = now; i >= 0; i--) if (pick(run.frames[i])) return { part: pick(run.frames[i]), step: run.frames[i].step };
+    for (let i = now + 1; i < run.frames.length; i++) if (pick(run.frames[i])) return { part: pick(run.frames[i]), step: run.frames[i].step };
     return null;
   };
 
@@ -67,12 +67,13 @@
   let painted = 0;
   async function drawPictures() {
     const ticket = ++painted;
-    const pair = latest((frame) => frame.pictures[view]);
-    const thumbs = run.views.map((_, k) => latest((frame) => frame.pictures[k])?.[1]);
+    const shown = latest((frame) => frame.pictures[view]);
+    const thumbs = run.views.map((_, k) => latest((frame) => frame.pictures[k])?.part[1]);
     try {
-      const [target, render, ...small] = await Promise.all([...(pair ?? [null, null]), ...thumbs].map((name) => name && picture(name)));
+      const [target, render, ...small] = await Promise.all([...(shown?.part ?? [null, null]), ...thumbs].map((name) => name && picture(name)));
       if (ticket !== painted) return; // a later frame is on its way
-      const of = `${run.views[view]}, step ${run.frames[now].step}`;
+      const of = `${run.views[view]}, step ${shown?.step}`;
+      $("view-name").textContent = run.views[view] + (shown && shown.step !== run.frames[now].step ? ` (step ${shown.step.toLocaleString("en")})` : "");
       for (const id of ["target", "difference"]) $(id).closest("figure").hidden = !target;
       if (target) paint($("target"), target, `Target, ${of}`);
       if (render) paint($("render"), render, `Render, ${of}`);
@@ -91,7 +92,6 @@
 
   function listViews() {
     view = Math.min(view, Math.max(run.views.length - 1, 0));
-    $("view-name").textContent = run.views[view] ?? "";
     show("views", run.views.length > 1);
     const buttons = run.views.map((name, k) => {
       const button = make("button", { type: "button", title: name, onclick: () => { view = k; listViews(); drawPictures(); } }, make("canvas"));
@@ -260,11 +260,11 @@
 
   let viewer;
   function drawMesh() {
-    const mesh = latest((frame) => frame.mesh);
+    const { part: mesh, step } = latest((frame) => frame.mesh) ?? {};
     if (!mesh) return;
     $("counts").textContent = `${plural(mesh.vertices, "vertex", "vertices")} · ${plural(mesh.faces, "face")}` +
       (mesh.broken ? ` · ${mesh.broken.toLocaleString("en")} not finite, drawn at the center` : "");
-    $("mesh").setAttribute("aria-label", `The mesh at step ${run.frames[now].step}; arrow keys turn it, plus and minus zoom`);
+    $("mesh").setAttribute("aria-label", `The mesh at step ${step}; arrow keys turn it, plus and minus zoom`);
     if (viewer === undefined) {
       viewer = makeViewer($("mesh"));
       show("no-webgl", !viewer);
@@ -474,8 +474,9 @@
     if (run.count) facts.push(!run.finished && run.planned ? `step ${run.count.toLocaleString("en")} of ${run.planned.toLocaleString("en")}` : plural(run.count, "step"), inWords(run.seconds));
     if (losses.length) facts.push(`loss ${inShort(losses[0])} → ${inShort(losses[losses.length - 1])}`);
     if (run.started) facts.push(new Date(run.started).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }));
-    $("summary").replaceChildren(make("span", { className: `state ${run.live && !run.finished ? "running" : ""}`, textContent: state }), facts.map((fact) => ` · ${fact}`).join(""));
-    if (!run.started && !run.count) $("summary").replaceChildren();
+    const words = [make("span", { className: run.live && !run.finished ? "state running" : "state", textContent: state }), ...facts.map((fact) => make("span", { textContent: fact }))];
+    $("summary").replaceChildren(...words.flatMap((word, k) => (k ? [" · ", word] : [word])));
+    if (!run.count) $("summary").textContent = run.live && !run.frames.length ? "waiting for the first step" : "";
     const meshes = run.frames.some((frame) => frame.mesh);
     show("mesh-card", meshes);
     show("pictures-card", run.views.length > 0);
