@@ -54,6 +54,7 @@ from .raster.downsample import downsample as downsample
 from .raster.microedge import microedges as microedges
 from .raster.soft import soft_rasterize as soft_rasterize
 from .raster.visible import rasterize as rasterize
+from .recording import Recording as Recording
 from .render import SoftRenderer as SoftRenderer
 from .runtime import Device as Device
 from .runtime import device as device

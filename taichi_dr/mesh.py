@@ -146,9 +146,9 @@ class Mesh:
             colors = texels = texture = None
         elif suffix != ".obj" and texels is not None:
             last = texels.shape[1] - 1  # the texels nearest to the corners
-            colors, texels = _vertex_means(np.stack([texels[:, 0, last], texels[:, last, 0], texels[:, 0, 0]], axis=1), faces, len(vertices)), None
+            colors, texels = vertex_means(np.stack([texels[:, 0, last], texels[:, last, 0], texels[:, 0, 0]], axis=1), faces, len(vertices)), None
         elif suffix == ".ply" and texture is not None:
-            colors, texture = _vertex_means(io.sample_image(texture, io.flipped(uv))[uv_faces], faces, len(vertices)), None
+            colors, texture = vertex_means(io.sample_image(texture, io.flipped(uv))[uv_faces], faces, len(vertices)), None
         if suffix not in (".obj", ".glb"):
             uv = uv_faces = None
         if suffix != ".obj":
@@ -233,7 +233,7 @@ def _object_array(values: Any, face_count: int) -> Array:
     return values if isinstance(values, ti.Ndarray) and not values.element_shape else _numbers(numbers)
 
 
-def _vertex_means(at_corners: np.ndarray, faces: np.ndarray, vertex_count: int) -> np.ndarray:
+def vertex_means(at_corners: np.ndarray, faces: np.ndarray, vertex_count: int) -> np.ndarray:
     """Per vertex, the mean of (F, 3, 3) colors over its corners."""
     sums, counts = np.zeros((vertex_count, 3)), np.zeros((vertex_count, 1))
     np.add.at(sums, faces, at_corners)
