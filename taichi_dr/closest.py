@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.spatial import cKDTree
 
+BLOCK = 1024  # points at once, so that what is computed of them stays in the cache
 FIRST, MOST = 8, 256  # samples looked at per point: at first, and at most
 
 
@@ -56,7 +57,12 @@ class Surface:
                 nearest samples may, any is taken.
         """
         out = Closest(np.zeros(len(points), int), np.zeros((len(points), 3)), np.full(len(points), np.inf))
-        todo, count = np.arange(len(points)), min(FIRST, len(self.owners))
+        for block in np.split(np.arange(len(points)), np.arange(BLOCK, len(points), BLOCK)):
+            self._block(out, points, block, accept)
+        return out
+
+    def _block(self, out: Closest, points: np.ndarray, todo: np.ndarray, accept: Any) -> None:
+        count = min(FIRST, len(self.owners))
         while len(todo):
             reach, samples = self.tree.query(points[todo], k=np.arange(1, count + 1))
             last = count == min(MOST, len(self.owners))
@@ -66,7 +72,6 @@ class Surface:
                 self._nearest(out, points, todo[lost], self.owners[samples[lost]], None)
             todo = todo[:0] if last else todo[reach[:, -1] < out.distances[todo] + self.radius]
             count = min(4 * count, MOST, len(self.owners))
-        return out
 
     def _nearest(self, out: Closest, points: np.ndarray, todo: np.ndarray, faces: np.ndarray, accept: Any) -> None:
         """Of (N, K) candidate faces take the nearest for each of the points `todo`."""

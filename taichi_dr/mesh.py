@@ -254,7 +254,9 @@ def one_mesh(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
     vertices, faces = read(mesh.vertices)[0].astype(np.float64), read(mesh.faces).astype(np.int64)
     bad = np.flatnonzero(~np.isfinite(vertices).all(axis=1))
     if bad.size:
-        raise ValueError(f"mesh: expected finite vertices, got {vertices[bad[0]].tolist()} as vertex {bad[0]}; the fit may have diverged, lower its lr")
+        raise ValueError(
+            f"mesh: expected finite vertices, got {vertices[bad[0]].tolist()} as vertex {bad[0]}; the fit may have diverged, lower its lr"
+        )
     _check_indices("faces", faces, len(vertices))
     return vertices, faces
 
