@@ -26,6 +26,7 @@ from .fit_run import Parameter as Parameter
 from .fitting import fit as fit
 from .gradcheck import gradcheck as gradcheck
 from .inpaint import fill_unseen as fill_unseen
+from .intersections import self_intersections as self_intersections
 from .lens import BrownConrady as BrownConrady
 from .lens import Fisheye as Fisheye
 from .lights import AmbientLight as AmbientLight
@@ -48,6 +49,9 @@ from .pose import se3_log as se3_log
 from .pose import so3_exp as so3_exp
 from .pose import so3_log as so3_log
 from .pose import transform as transform
+from .quality import MeshQuality as MeshQuality
+from .quality import flipped_faces as flipped_faces
+from .quality import mesh_quality as mesh_quality
 from .raster.antialias import antialias as antialias
 from .raster.attributes import interpolate as interpolate
 from .raster.downsample import downsample as downsample
@@ -55,6 +59,7 @@ from .raster.microedge import microedges as microedges
 from .raster.soft import soft_rasterize as soft_rasterize
 from .raster.visible import rasterize as rasterize
 from .recording import Recording as Recording
+from .remesh import remesh as remesh
 from .render import SoftRenderer as SoftRenderer
 from .runtime import Device as Device
 from .runtime import device as device
@@ -62,6 +67,8 @@ from .runtime import init as init
 from .shading import shade as shade
 from .shading import shade_points as shade_points
 from .shadows import ShadowMaps as ShadowMaps
+from .smooth import smooth as smooth
+from .subdivide import subdivide as subdivide
 from .tape import Tape as Tape
 
 __version__ = "0.1.0"

@@ -241,6 +241,26 @@ def vertex_means(at_corners: np.ndarray, faces: np.ndarray, vertex_count: int) -
     return sums / np.maximum(counts, 1)
 
 
+def one_mesh(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (V, 3) in float64 and faces (F, 3) in int64 of a mesh that is no batch, for tools that look at its shape.
+
+    Raises:
+        ValueError: no mesh, several meshes, or a vertex that is not finite.
+    """
+    if not isinstance(mesh, Mesh):
+        raise ValueError(f"mesh: expected a dr.Mesh, got {type(mesh).__name__}; make one by dr.Mesh(vertices, faces)")
+    if mesh.vertices.shape[0] != 1:
+        raise ValueError(f"mesh: expected one mesh, got a batch of {mesh.vertices.shape[0]}; take them one by one")
+    vertices, faces = read(mesh.vertices)[0].astype(np.float64), read(mesh.faces).astype(np.int64)
+    bad = np.flatnonzero(~np.isfinite(vertices).all(axis=1))
+    if bad.size:
+        raise ValueError(
+            f"mesh: expected finite vertices, got {vertices[bad[0]].tolist()} as vertex {bad[0]}; the fit may have diverged, lower its lr"
+        )
+    _check_indices("faces", faces, len(vertices))
+    return vertices, faces
+
+
 # --- Topology ---------------------------------------------------------------------------------------------------
 
 
@@ -344,6 +364,16 @@ def _sides(faces: np.ndarray) -> np.ndarray:
     a, b, c = faces.T
     sides = np.stack([np.stack(side, axis=1) for side in ((a, b, c), (b, c, a), (c, a, b))], axis=1).reshape(-1, 3)
     return np.concatenate([np.sort(sides[:, :2], axis=1), sides[:, 2:]], axis=1)
+
+
+def cut_in_four(faces: np.ndarray, vertex_count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The edges of faces as (E, 2) vertices v0 <= v1, ascending, and each face as four, with vertex V + e in the middle of edge e."""
+    low, high = np.minimum(faces, faces[:, [1, 2, 0]]), np.maximum(faces, faces[:, [1, 2, 0]])
+    keys, edge_of = np.unique(low.astype(np.int64) * vertex_count + high, return_inverse=True)
+    ab, bc, ca = vertex_count + edge_of.reshape(-1, 3).T
+    a, b, c = faces.T
+    cut = np.stack([a, ab, ca, ab, b, bc, ca, bc, c, ab, bc, ca], axis=1).reshape(-1, 3)
+    return np.stack([keys // vertex_count, keys % vertex_count], axis=1), cut
 
 
 def _edge_list(faces: np.ndarray) -> np.ndarray:

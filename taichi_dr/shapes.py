@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .mesh import Mesh
+from .mesh import Mesh, cut_in_four
 
 Data = tuple[np.ndarray, np.ndarray]
 
@@ -43,9 +43,10 @@ def _icosphere(subdivisions: int, radius: float) -> Data:
     faces = _hull_of_equal_edges(vertices)
     vertices /= np.linalg.norm(vertices, axis=1, keepdims=True)
     for _ in range(subdivisions):
-        vertices, faces = _cut_in_four(vertices, faces)
+        ends, faces = cut_in_four(faces, len(vertices))
+        vertices = np.concatenate([vertices, vertices[ends].mean(axis=1)])
         vertices /= np.linalg.norm(vertices, axis=1, keepdims=True)
-    return radius * vertices, faces
+    return radius * vertices, faces.astype(np.int32)
 
 
 def _hull_of_equal_edges(vertices: np.ndarray) -> np.ndarray:
@@ -56,17 +57,6 @@ def _hull_of_equal_edges(vertices: np.ndarray) -> np.ndarray:
     a, b, c = (vertices[triples[:, k]] for k in range(3))
     inward = np.einsum("ij,ij->i", a, np.cross(b, c)) < 0
     return np.where(inward[:, None], triples[:, ::-1], triples).astype(np.int32)
-
-
-def _cut_in_four(vertices: np.ndarray, faces: np.ndarray) -> Data:
-    """Each face as four, with a new vertex in the middle of each edge."""
-    low, high = np.minimum(faces, faces[:, [1, 2, 0]]), np.maximum(faces, faces[:, [1, 2, 0]])
-    keys, edge_of = np.unique(low.astype(np.int64) * len(vertices) + high, return_inverse=True)
-    middles = (vertices[keys // len(vertices)] + vertices[keys % len(vertices)]) / 2
-    ab, bc, ca = len(vertices) + edge_of.reshape(-1, 3).T
-    a, b, c = faces.T
-    cut = np.stack([a, ab, ca, ab, b, bc, ca, bc, c, ab, bc, ca], axis=1).reshape(-1, 3)
-    return np.concatenate([vertices, middles]), cut.astype(np.int32)
 
 
 def uv_sphere(radius: float = 1.0, segments: tuple[int, int] = (48, 24)) -> Mesh:
