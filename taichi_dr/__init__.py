@@ -22,6 +22,7 @@ from .deferred import DeferredRenderer as DeferredRenderer
 from .diagnose import diagnose as diagnose
 from .gradcheck import gradcheck as gradcheck
 from .inpaint import fill_unseen as fill_unseen
+from .large_steps import LargeSteps as LargeSteps
 from .lens import BrownConrady as BrownConrady
 from .lens import Fisheye as Fisheye
 from .lights import AmbientLight as AmbientLight
