@@ -27,6 +27,7 @@ from .fitting import fit as fit
 from .gradcheck import gradcheck as gradcheck
 from .inpaint import fill_unseen as fill_unseen
 from .intersections import self_intersections as self_intersections
+from .large_steps import LargeSteps as LargeSteps
 from .lens import BrownConrady as BrownConrady
 from .lens import Fisheye as Fisheye
 from .lights import AmbientLight as AmbientLight
