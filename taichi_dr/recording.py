@@ -260,6 +260,7 @@ class Recording:
             "faces": len(faces),
             "center": center.tolist(),
             "scale": scale,
+            "radius": float(np.linalg.norm(vertices - center, axis=1).max()),
             "broken": int(broken.sum()),
         }
 

@@ -112,6 +112,13 @@ class Browser:
         self.call("Input.dispatchKeyEvent", type="keyDown", **said, **({"text": " "} if key == " " else {}))
         self.call("Input.dispatchKeyEvent", type="keyUp", **said)
 
+    def click(self, selector, x, y):
+        """Click x, y pixels from the top left corner of an element."""
+        element = f"document.querySelector({json.dumps(selector)})"
+        left, top = self.js(f"{element}.scrollIntoView({{block: 'center'}}), (r => [r.x, r.y])({element}.getBoundingClientRect())")
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=left + x, y=top + y, button="left", buttons=1, clickCount=1)
+
     def picture(self, selector=None, path=None):
         """What is on the screen, or of one element, (H, W, 3) of uint8."""
         # Two frames, so that what was drawn is there.

@@ -374,6 +374,21 @@ def test_the_report_is_small(f32, tmp_path, rng):
     assert shown["frames"][0]["step"] == 0 and shown["frames"][-1]["step"] == 499 and shown["frames"][-1]["mesh"]
 
 
+@pytest.mark.parametrize("count, size", [(3, 4_000_000), (61, 500_000), (61, 1000), (1, 10_000_000)])
+def test_what_is_too_large_is_left_out_evenly(tmp_path, count, size):
+    """Meshes that change their faces at every snapshot, as a page has room for some of them."""
+    for k in range(count):
+        (tmp_path / f"{k:024x}.bin").write_bytes(bytes(size))
+    meshes = [{"topology": f"{k:024x}.bin", "frame": f"{k:024x}.bin", "texture": None} for k in range(count)]
+    kept = {"about": {}, "rows": [], "snapshots": [{"step": k, "pictures": [], "mesh": mesh} for k, mesh in enumerate(meshes)]}
+    path = tmp_path / "report.html"
+    path.write_bytes(report.page(kept, tmp_path, []))
+    steps = [frame["step"] for frame in data_of(path)["frames"]]
+    assert steps[-1] == count - 1 and (count < 3 or steps[0] == 0) and path.stat().st_size < 20e6
+    assert len(steps) == count if count * size <= report.MESH_BYTES else len(steps) * size <= max(size, report.MESH_BYTES) < 3 * len(steps) * size
+    assert np.ptp(np.diff(steps)[1:]) <= 0 if len(steps) > 2 else True
+
+
 def test_long_curves_keep_their_extremes():
     rows = [{"step": k, "seconds": 0.0, "loss": math.sin(k / 1000) + (5 if k == 12345 else 0), "terms": {}} for k in range(50_000)]
     rows[777]["loss"] = "nan"

@@ -181,7 +181,7 @@
     };
     const place = () => { // the camera, so that the last mesh fills the view
       if (!framed) return;
-      const radius = Math.max(framed.scale * 32767, 1e-9) * 1.35;
+      const radius = Math.max(framed.radius, 1e-9) * 1.04;
       const distance = (radius / Math.sin((camera.fov * Math.PI) / 360)) * Math.max(1, 1 / camera.aspect);
       controls.target.fromArray(framed.center);
       camera.position.setFromSpherical(new T.Spherical(distance, 1.3, 0.5)).add(controls.target);
@@ -278,7 +278,7 @@
   /* --- Curves ---------------------------------------------------------------------------------------------------- */
 
   const hidden = new Set();
-  let scale = "log";
+  let scale = run.curves[0][1].some((x) => x !== null && x <= 0) ? "linear" : "log"; // what is not positive has no logarithm
   let toStep = null; // from a place on the chart
   const color = (k) => `var(--c${k === 0 ? 0 : 1 + ((k - 1) % (CURVES - 1))})`;
 
@@ -462,7 +462,8 @@
     return minutes < 60 ? `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
   };
   const rows = (pairs) => pairs.map(([name, value]) => {
-    const head = make("th", { textContent: name, scope: "row" });
+    // May break after its dots.
+    const head = make("th", { scope: "row" }, ...name.split(".").flatMap((part, k) => (k ? [".", make("wbr"), part] : [part])));
     return make("tr", {}, head, make("td", { textContent: value }));
   });
 
@@ -485,7 +486,7 @@
     show("versions-card", run.versions.length > 0);
     show("empty", !meshes && !run.views.length && !run.count);
     show("transport", run.frames.length > 1);
-    document.querySelector("main").className = `${meshes ? "" : "no-mesh"} ${run.views.length ? "" : "no-pictures"}`;
+    document.querySelector("main").className = `${meshes ? "" : "no-mesh"} ${run.views.length ? "" : "no-pictures"} ${run.config.length ? "" : "no-config"}`;
     show("broken", run.broken > 0);
     $("broken").textContent = `The loss of ${plural(run.broken, "step")} was not a finite number; the curve has gaps there.`;
     $("config").replaceChildren(...rows(run.config));
@@ -499,7 +500,7 @@
 
   choice("look", [["color", "Color"], ["clay", "Clay"], ["wire", "Wire"]], "color", (value) => viewer?.look(value));
   choice("gain", [[1, "×1"], [2, "×2"], [4, "×4"]].map(([n, label]) => [n, label, `The difference, ${n} times as bright`]), 1, (value) => { gain = value; drawPictures(); });
-  choice("scale", [["log", "Log"], ["linear", "Linear"]], "log", (value) => { scale = value; drawCurves(); });
+  choice("scale", [["log", "Log"], ["linear", "Linear"]], scale, (value) => { scale = value; drawCurves(); });
   $("reset").onclick = () => viewer?.place();
 
   fill();
