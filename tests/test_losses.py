@@ -13,7 +13,7 @@ from taichi_dr.gradcheck import gradcheck
 from taichi_dr.tape import Tape
 
 IMAGE_LOSSES = ("mse", "l1", "silhouette_iou")
-REGULARIZERS = ("laplacian", "flatten", "edge_length")
+REGULARIZERS = ("laplacian", "flatten", "edge_length", "normal_consistency", "cotangent_laplacian")
 # Images, long rows, vertices, numbers; and a target that serves all views.
 SHAPES = {
     "images": ((3, 5, 7, 4), (3, 5, 7, 4)),
@@ -360,9 +360,27 @@ def test_regularizers_of_a_regular_tetrahedron(f32):
     assert run(lambda loss: losses.edge_length(m, loss, target=8**0.5)) == pytest.approx(0, abs=1e-9)
 
 
-def test_a_plane_is_flat(f32):
-    m, _, _ = make_mesh("grid")
+def test_a_plane_is_flat(f32, rng):
+    m, x, _ = make_mesh("grid")
     assert run(lambda loss: losses.flatten(m, loss)) < 1e-4
+    inner = (np.abs(x[0, :, :2] - 0.5) < 0.45).all(axis=1)
+    x[0, inner, :2] += 0.05 * rng.standard_normal((inner.sum(), 2))  # uneven faces
+    write(m.vertices, x)
+    assert run(lambda loss: losses.normal_consistency(m, loss)) < 1e-12
+    border = ~inner
+    w = run(lambda loss: losses.cotangent_laplacian(m, loss)) * len(x[0])
+    # Inside, nothing pulls; on the border vertices are drawn inward.
+    assert w < border.sum()
+
+
+def test_a_sphere_is_round(f32):
+    """The cotangent Laplacian of a sphere is along the normal, however uneven its faces: no vertex slides."""
+    m, x, _ = make_mesh("icosphere")
+    run(lambda loss: losses.cotangent_laplacian(m, loss))
+    gradient = read(m.vertices.grad)[0]
+    along = (gradient * x[0]).sum(axis=1)
+    assert (along > 0).all()
+    assert np.linalg.norm(gradient - along[:, None] * x[0], axis=1).max() < 0.05 * along.max()
 
 
 def test_flatten_without_inner_edges_adds_nothing(f32):
