@@ -621,6 +621,13 @@ def test_a_file_that_changes_after_loading(f32, rng, data):
         photos.image(3)
 
 
+def test_folders_that_the_user_names_may_be_links(f32, data):
+    expected = dr.Photos.load(data).image(1)
+    linked("images", folder=True)(data)
+    photos = dr.Photos.load(data, images="images")
+    np.testing.assert_array_equal(photos.image(1), expected)
+
+
 def test_photographs_of_several_sizes(f32, rng, data):
     set_frame(w=15, h=10, fl_x=15)(data)
     write_png(data / "images/1.png", pictures(rng, 1, (10, 15))[0] | np.uint8(128))
