@@ -25,7 +25,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say shape and unit
 autodoc_default_options = {"members": True, "inherited-members": "tuple", "exclude-members": "kind, model, count, index"}
 add_module_names = False
-python_maximum_signature_line_length = 100
+smartquotes = False
 
 SECTIONS = {"Args": "Arguments", "Returns": "Returns", "Raises": "Raises", "Fields": "Fields", "Attributes": "Attributes"}
 ENTRY = re.compile(r"^([\w*.]+(?:, [\w*.]+)*): (.*)$")
