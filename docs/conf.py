@@ -28,7 +28,7 @@ add_module_names = False
 smartquotes = False
 
 SECTIONS = {"Args": "Arguments", "Returns": "Returns", "Raises": "Raises", "Fields": "Fields", "Attributes": "Attributes"}
-ENTRY = re.compile(r"^([\w*.]+(?:, [\w*.]+)*): (.*)$")
+ENTRY = re.compile(r"^([\w*.]+(?:, [\w*.]+)*):(?: (.*))?$")
 
 
 def restructured(lines):
@@ -47,7 +47,7 @@ def restructured(lines):
             formula = indent
             out += ["", ".. code-block:: text", "", "    " + text]
         elif indent == 4 and section != "Returns" and (entry := ENTRY.match(text)):
-            out += ["", ", ".join(f"``{name}``" for name in entry[1].split(", ")), "    " + escaped(entry[2])]
+            out += ["", ", ".join(f"``{name}``" for name in entry[1].split(", ")), "    " + escaped(entry[2] or "")]
         elif section == "Returns":
             out += ["", f"- {escaped(text)}"] if text.startswith('"') else [escaped(text)]
         else:

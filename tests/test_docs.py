@@ -35,14 +35,16 @@ def name(page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(language == "python" for language, *_ in blocks(page))], ids=name)
 def test_the_python_blocks_of_a_page_run(page, arch, f32, tmp_path, monkeypatch, capsys):
-    """In order, in one namespace and one folder; a comment after a `print` says what is printed."""
+    """In order, in one namespace and one folder; a comment after a `print` is the line that it prints, or its beginning and three dots."""
     lines = [""] * len(page.read_text(encoding="utf-8").splitlines())
     for language, first, block in blocks(page):
         if language == "python":
             lines[first : first + len(block)] = block
     source = "\n".join(lines) + "\n"
-    if arch in ("vulkan", "metal") and "f64" in source:
-        pytest.skip(f"{arch} has no 64-bit exp")
+    if arch in ("vulkan", "metal") and "@ti.kernel" in source:
+        pytest.skip(f"on {arch} Taichi's own gradients are zero")
+    if arch == "vulkan" and page.parent.parent == ROOT / "docs":
+        pytest.skip("a software driver takes minutes for all of them: on the CPU they run, here the first pages do")
     script = tmp_path / f"{page.stem}.py"  # Taichi reads kernels from files; lines have the numbers that they have on the page
     script.write_text(source, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -52,11 +54,10 @@ def test_the_python_blocks_of_a_page_run(page, arch, f32, tmp_path, monkeypatch,
 
     monkeypatch.setattr(dr, "init", init)
     exec(compile(source, str(script), "exec"), {"__name__": "__main__", "__file__": str(script)})
-    printed = capsys.readouterr().out
-    place = 0
+    printed = iter(capsys.readouterr().out.splitlines())
     for text in PRINTED.findall(source):
-        assert text in printed[place:], f"{name(page)}: {text!r} is not printed, or not there"
-        place = printed.index(text, place) + len(text)
+        found = any(line.startswith(text.removesuffix("...")) if text.endswith("...") else line == text for line in printed)
+        assert found, f"{name(page)}: {text!r} is not printed, or not there"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -69,3 +70,9 @@ def test_what_a_page_says_to_type_is_there(page):
                 assert (ROOT / script).is_file(), f"{name(page)}: {script}"
             for target in re.findall(r"\bmake ([\w-]+)", line):
                 assert target in targets, f"{name(page)}: make {target}"
+
+
+def test_every_figure_has_its_script():
+    scripts = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "figures").glob("*.py"))
+    for figure in (ROOT / "docs" / "images").iterdir():
+        assert f'"{figure.name}"' in scripts, f"{figure.name}: no script in docs/figures makes it"
