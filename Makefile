@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARCH ?= cpu
 BIN := .venv/bin
 
-.PHONY: demo test lint test-floors benchmark pictures clean
+.PHONY: demo test lint test-floors benchmark pictures figures docs clean
 
 demo: .venv/demo
 	$(BIN)/python examples/fit.py --out out/fit
@@ -23,6 +23,14 @@ test-floors:
 
 benchmark: .venv/benchmark
 	$(BIN)/python benchmarks/soft.py
+
+# The documentation site, into out/site; a warning, such as a link to nowhere, is an error.
+docs: .venv/docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --fresh-env docs out/site
+
+# The figures of the site that explain something.
+figures: .venv/demo
+	for figure in docs/figures/*.py; do $(BIN)/python $$figure docs/images || exit 1; done
 
 # The pictures of the README, by the examples that it names.
 pictures: .venv/demo
@@ -44,6 +52,11 @@ pictures: .venv/demo
 .venv/test: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+.venv/docs: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	touch $@
 
 .venv/benchmark: pyproject.toml
