@@ -26,6 +26,8 @@ class Saving:
         self._saved = -1  # steps made when it was saved last
         self._when = time.monotonic()
         if self.path is not None:
+            if self.path.is_dir():
+                raise ValueError(f"checkpoint: expected the path of a file, got the folder {self.path}; write {self.path / 'checkpoint.npz'}")
             remove_parts(self.path)
 
     def save_when_due(self) -> None:
