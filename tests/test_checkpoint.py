@@ -489,7 +489,7 @@ def test_hostile_entries(data, saved_bytes, f32, tmp_path):
     meta = json.loads(arrays.pop("meta").tobytes())
     for _ in range(data.draw(st.integers(1, 3))):
         if data.draw(st.booleans()):
-            which = data.draw(st.sampled_from([meta, meta["settings"]] if isinstance(meta.get("settings"), dict) else [meta]))
+            which = data.draw(st.sampled_from([meta, meta["settings"]] if isinstance(meta.get("settings"), dict) and meta["settings"] else [meta]))
             which[data.draw(st.sampled_from(sorted(which)))] = data.draw(st.one_of(JSON, st.integers(0, 15)))
         elif arrays:
             name = data.draw(st.sampled_from(sorted(arrays)))
