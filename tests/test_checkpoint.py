@@ -515,6 +515,17 @@ def test_hostile_entries(data, saved_bytes, f32, tmp_path):
     refused_or_ends(path)
 
 
+@pytest.mark.parametrize("steps", [-1, 13, 2**62])
+def test_hostile_count_of_steps(steps, saved_bytes, f32, tmp_path):
+    path = tmp_path / "a.npz"
+    path.write_bytes(saved_bytes)
+    with Checkpoint(path) as saved:
+        arrays, meta = {name: saved.read(name) for name in saved.entries if name != "meta"}, saved.meta
+    checkpoint.save(path, arrays | {"optimizers.one.x.steps": np.array(steps)}, meta)
+    with pytest.raises(ValueError, match=f"expected steps of optimizers from 0 to 12, got {steps}; begin anew"):
+        resumed(path)
+
+
 def archive(path, entries, **options):
     with zipfile.ZipFile(path, "w", **options) as out:
         for name, data in entries:
