@@ -15,6 +15,7 @@ ROOM = 1.065  # departs from the source: without it the mean edge comes out 6% s
 LONG, SHORT = ROOM * 4 / 3, ROOM * 4 / 5  # of the edge length: what is split, and what is collapsed
 CORNER = 45.0  # degrees that a boundary turns by where its vertex stays
 UPRIGHT = 0.2  # least cosine between the normals of a face before and after a step
+STEEP, LOW = 0.7, 0.05  # sine of the angle to the faces it leaves by which a vertex may be collapsed; or height, of the least edge
 FLAT = 0.7  # least cosine between the normals of two faces with turned edge and the mean normal before
 MOST_FACES = 10_000_000
 FEW = 5e-4  # of the faces: fewer collapses than that are not waited for by all others
@@ -52,7 +53,8 @@ def remesh(mesh: Mesh, edge_length: float | None = None, iterations: int = 5, *,
         edge_length: what edges come near to, world units; the mean of the mesh's edges where left out.
         iterations: 1 or more.
         crease_angle: degrees; edges between faces whose normals differ by more are kept as borders between objects are. None
-            rounds edges off by as much as the edge length allows; on the noisy surface of a fit that is better.
+            rounds edges off by as much as the edge length allows, and takes volume from parts that are thinner; on the
+            noisy surface of a fit that is better than to keep every edge of the noise.
 
     Raises:
         ValueError: a batch, texels, texture coordinates with seams, vertices that are not finite, no face with area, an argument out
@@ -351,7 +353,12 @@ def _collapses(now: _State, sides: _Sides, around: "_Lists", least: float, most:
     kept = (faces[f] != b[owner, None]).all(axis=1)
     owner, f = owner[kept], f[kept]
     after = np.where(faces[f] == a[owner, None], b[owner, None], faces[f])
-    over = ~_upright(_normals(points, faces[f]), _normals(points, after))
+    before = _normals(points, faces[f])
+    over = ~_upright(before, _normals(points, after))
+    # How far the vertex leaves the plane of the face: much where it comes off a sharp edge.
+    way = (points[b] - points[a])[owner]
+    height = np.abs(_dot(way, _unit(before)))
+    over |= height > np.maximum(STEEP * np.linalg.norm(way, axis=1), LOW * least)
     good = np.bincount(owner[over], minlength=len(a)) == 0
     edge, a, b = edge[good], a[good], b[good]
     # The shortest edge of each a; of those as many as have no neighbors in common, the much shorter ones first.
