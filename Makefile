@@ -19,7 +19,7 @@ lint: .venv/test
 test-floors:
 	$(PYTHON) -m venv .venv-floors
 	.venv-floors/bin/python -m pip install --quiet --constraint tests/floors.txt --editable ".[test]"
-	.venv-floors/bin/python -m pytest -n 2 tests/test_io.py tests/test_mesh.py tests/test_uv.py tests/test_environment.py tests/test_photos.py tests/test_morphable.py tests/test_io_morphable.py tests/test_render.py tests/test_recording.py tests/test_examples.py
+	.venv-floors/bin/python -m pytest -n 2 tests/test_io.py tests/test_mesh.py tests/test_uv.py tests/test_environment.py tests/test_photos.py tests/test_morphable.py tests/test_io_morphable.py tests/test_large_steps.py tests/test_points.py tests/test_render.py tests/test_recording.py tests/test_examples.py
 
 benchmark: .venv/benchmark
 	$(BIN)/python benchmarks/soft.py

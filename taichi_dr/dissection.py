@@ -49,7 +49,7 @@ def dissect(matrix: sparse.csr_array) -> np.ndarray:
     """(V,): the node of each vertex in a binary tree, root 1, children 2 k and 2 k + 1; no edge joins two subtrees."""
     count = matrix.shape[0]
     above = sparse.coo_array(sparse.triu(matrix, 1))
-    ends = np.stack([above.row, above.col], axis=1).astype(np.int64)
+    ends = np.stack([above.row, above.col], axis=1).astype(np.int32)  # older SciPy's graphs take no others
     places = _distances(_links(ends, count))
     node, settled = np.ones(count, np.int64), np.zeros(count, bool)
     while True:
@@ -110,7 +110,8 @@ def _cover(cut: np.ndarray) -> np.ndarray:
         return np.zeros(0, np.int64)
     first, row = np.unique(cut[:, 0], return_inverse=True)
     second, column = np.unique(cut[:, 1], return_inverse=True)
-    graph = sparse.csr_array((np.ones(len(cut), np.int8), (row, column)), (len(first), len(second)))
+    pairs = row.astype(np.int32), column.astype(np.int32)
+    graph = sparse.csr_array(sparse.coo_array((np.ones(len(cut), np.int8), pairs), (len(first), len(second))))
     match = csgraph.maximum_bipartite_matching(graph, perm_type="column")
     partner = np.full(len(second), -1)
     partner[match[match >= 0]] = np.flatnonzero(match >= 0)
