@@ -1,12 +1,9 @@
 """From photographs to a mesh: the fit that `taichi-dr fit` runs, with settings that suit most objects."""
 
-import dataclasses
 import math
 import os
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +16,7 @@ from .fitting import Result, fit
 from .frame import EYE
 from .hull import Bounds, frames_of
 from .large_steps import LargeSteps
-from .mesh import GREY, Mesh
+from .mesh import Mesh
 from .photos import Photos
 from .quality import MeshQuality, mesh_quality
 from .recording import Recording
