@@ -5,7 +5,7 @@ import math
 import numpy as np
 from scipy import ndimage, sparse
 
-from .arrays import capacity
+from .arrays import capacity, checked_number
 from .camera import Camera
 from .frame import EYE, FORWARD, SCALE
 from .hull import Bounds, frames_of
@@ -18,10 +18,10 @@ SPECK = 0.02  # share of the largest piece's faces under which a piece is droppe
 CHUNK = 1 << 18  # grid points at a time, which bounds memory
 
 
-def visual_hull(photos: Photos, cells: int = 80, bounds: Bounds | None = None) -> Mesh:
+def visual_hull(photos: Photos, cells: int = 80, bounds: Bounds | None = None, *, slack: float = 0.5) -> Mesh:
     """The surface of the visual hull of masked photographs.
 
-        hull = { x : d(x) >= 0 },   d(x) = min over the views of z_b(x) / f_b D_b(project_b(x))
+        hull = { x : d(x) >= 0 },   d(x) = min over the views of z_b(x) / f_b (D_b(project_b(x)) + slack)
 
     with D the signed distance on the image to the mask's outline, in pixels and positive inside, z the depth and f the focal
     length: the distance to the nearest cone of an outline. Contoured where d is 0, it is smooth between grid points.
@@ -30,6 +30,7 @@ def visual_hull(photos: Photos, cells: int = 80, bounds: Bounds | None = None) -
         photos: with masks, from all around.
         cells: along a side of the grid.
         bounds: of the object; `photos.bounds()` where left out.
+        slack: pixels that an outline may be off: where many views cut a little too much, thin parts are gone.
 
     Returns:
         A grey mesh. Hollows that no outline shows are filled.
@@ -44,13 +45,14 @@ def visual_hull(photos: Photos, cells: int = 80, bounds: Bounds | None = None) -
 
     if isinstance(cells, bool) or not isinstance(cells, int) or not 8 <= cells <= 512:
         raise ValueError(f"cells: expected a whole number from 8 to 512, got {cells!r}")
+    slack = checked_number("slack", slack, 0.0)
     center, radius = photos.bounds() if bounds is None else bounds
     axis, cell = np.linspace(-ROOM * radius, ROOM * radius, cells + 1), 2 * ROOM * radius / cells
     points = center + np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
     distance = np.full(len(points), np.inf)
     near = np.arange(len(points))  # not yet so far outside that it makes no difference to the surface
     for k in range(len(photos)):
-        view = _Outline(photos.camera(k), photos.image(k)[..., 3] > INSIDE)
+        view = _Outline(photos.camera(k), photos.image(k)[..., 3] > INSIDE, slack)
         for some in np.array_split(near, -(-len(near) // CHUNK)) if len(near) else []:
             distance[some] = np.minimum(distance[some], view.distance(points[some]))
         near = near[distance[near] > -2 * cell]
@@ -70,9 +72,9 @@ def visual_hull(photos: Photos, cells: int = 80, bounds: Bounds | None = None) -
 class _Outline:
     """Signed distances to the cone of a mask."""
 
-    def __init__(self, camera: Camera, mask: np.ndarray) -> None:
+    def __init__(self, camera: Camera, mask: np.ndarray, slack: float) -> None:
         inside = ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
-        self.camera, self.inside = camera, inside - 0.5 * np.sign(inside)  # to the outline rather than to the next pixel's center
+        self.camera, self.inside = camera, inside - 0.5 * np.sign(inside) + slack  # to the outline rather than to the next center
         self.frame = frames_of(camera)[0]
         self.focal = 0.5 * min(camera.size) * float(self.frame[SCALE, :2].min())
         is_cut = mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()
