@@ -15,6 +15,7 @@ from .photos import Photos
 ROOM = 1.1  # of the grid around the ball of the object
 INSIDE = 0.5  # of alpha
 SPECK = 0.02  # share of the largest piece's faces under which a piece is dropped
+SNAP = 0.1  # of a cell: no vertex comes nearer to a grid point, where faces would have no area
 CHUNK = 1 << 18  # grid points at a time, which bounds memory
 
 
@@ -63,6 +64,7 @@ def visual_hull(photos: Photos, cells: int = 80, bounds: Bounds | None = None, *
         raise ValueError(
             f"photos: expected masks with a place in common, got none on a grid of {cells} cells; take more cells, or check cameras and masks"
         )
+    volume = np.where(np.abs(volume) < SNAP * cell, np.where(volume < 0, -SNAP * cell, SNAP * cell), volume)
     vertices, faces, _, _ = marching_cubes(volume, 0.0, spacing=(cell,) * 3, gradient_direction="ascent")
     faces = _large_pieces(faces, len(vertices))
     used, faces = np.unique(faces, return_inverse=True)
