@@ -1,5 +1,6 @@
 """taichi_dr: a differentiable mesh renderer; images in, mesh, colors, lights and cameras out. The public names are in `contents`."""
 
+import importlib
 import os
 import sys
 from typing import Any
@@ -20,8 +21,7 @@ if not _is_command():
 def __getattr__(name: str) -> Any:
     """Of the command: all names come with the first that is asked for."""
     if not name.startswith("_") and _is_command():
-        from . import contents
-
+        contents = importlib.import_module(f"{__name__}.contents")
         public = {key: value for key, value in vars(contents).items() if not key.startswith("_")}
         globals().update(public)
         if name in public:
