@@ -1,7 +1,9 @@
 """What all commands share: how they read options, and how they speak. Nothing is colored."""
 
 import argparse
+import contextlib
 import difflib
+import io
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -39,7 +41,8 @@ def start(arch: str | None) -> Any:
     """Start Taichi on the device asked for, which is an error where it is not there."""
     from .. import runtime
 
-    return runtime.init(arch, strict=arch is not None)
+    with contextlib.redirect_stdout(io.StringIO()):  # Taichi says that it starts
+        return runtime.init(arch, strict=arch is not None)
 
 
 def say(options: Any, *lines: str) -> None:
@@ -54,13 +57,11 @@ def say_written(options: Any, paths: Iterable[str | Path]) -> None:
 
 
 def size_text(count: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            break
+    units = ["bytes", "kB", "MB", "GB"]
+    while count >= 1000 and len(units) > 1:
         count /= 1000
-    else:
-        unit = "GB"
-    return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+        units.pop(0)
+    return f"{count:.0f} {units[0]}" if units[0] == "bytes" or count >= 100 else f"{count:.1f} {units[0]}"
 
 
 def bar(options: Any, steps: Iterable[Any], what: str, total: int | None = None) -> Iterable[Any]:

@@ -34,9 +34,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("target", metavar="OUT", help="file or folder to write; what is there is replaced")
     parser.add_argument("--binary", action="store_true", help="COLMAP's files as .bin, not .txt")
     parser.add_argument("--image-size", type=int, nargs=2, metavar=("W", "H"), help="of a transforms.json without w and h, pixels")
-    parser.add_argument(
-        "--viewing-angle", type=float, default=15.0, metavar="X", help="half the field of view of SoftRas's views, degrees (default: 15)"
-    )
+    parser.add_argument("--viewing-angle", type=float, default=15.0, metavar="X", help="half of SoftRas's field of view, degrees (default: 15)")
     parser.add_argument("--vertices", type=int, metavar="N", help="of ICT-FaceKit: keep the first N")
     parser.add_argument("--scale", type=float, default=1.0, metavar="X", help="of ICT-FaceKit: of lengths (default: 1)")
 

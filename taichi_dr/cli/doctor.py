@@ -128,8 +128,8 @@ def _cache(tests: dict[str, dict]) -> Finding:
         with tempfile.NamedTemporaryFile(dir=above):
             pass
     except OSError as error:
-        return Finding("bad", "kernels", f"{text}, which cannot be written: {error.strerror}", "make it writable, or set TI_OFFLINE_CACHE_FILE_PATH to another "
-                       "folder; without, every start compiles anew")  # fmt: skip
+        advice = "make it writable, or set TI_OFFLINE_CACHE_FILE_PATH to another folder; without, every start compiles anew"
+        return Finding("bad", "kernels", f"{text}, which cannot be written: {error.strerror}", advice)
     free = shutil.disk_usage(above).free
     if free < FULL:
         return Finding("bad", "kernels", f"{text}, where {size_text(free)} are free", "make room on this disk")
@@ -151,7 +151,9 @@ def tested(arch: str, timeout: float) -> dict:
     above = str(Path(__file__).resolve().parents[2])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([above, *filter(None, [os.environ.get("PYTHONPATH")])]), "PYTHONWARNINGS": "ignore"}
     try:
-        done = subprocess.run(command(arch), capture_output=True, text=True, errors="replace", timeout=timeout, env=environment, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command(arch), capture_output=True, text=True, errors="replace", timeout=timeout, env=environment, stdin=subprocess.DEVNULL
+        )
     except subprocess.TimeoutExpired:
         return {"failed": f"did not end within {timeout:g} seconds"}
     lines = done.stdout.strip().splitlines()
@@ -173,9 +175,9 @@ def _ending(code: int) -> str:
 
 def backend(arch: str, test: dict, needed: bool) -> Finding:
     if "missing" in test:
-    
+        return Finding("bad" if needed else "no", arch, "no device or driver here", ADVICE[arch] if needed or arch != "metal" else "")
     if "failed" in test:
-        advice = ADVICE["cpu"] if arch == "cpu" else f"update its driver; meanwhile run on another device, such as --arch cpu, or dr.init({'cpu'!r})"
+        advice = ADVICE["cpu"] if arch == "cpu" else 'update its driver; meanwhile run on another device: --arch cpu, or dr.init("cpu")'
         return Finding("bad", arch, test["failed"], advice)
     wrong = [f"{what} off by {test[what]:.1%}" for what, most in OFF.items() if not test[what] <= most]
     speed = f"{1e3 * test['seconds_warm']:.0f} ms a step, {test['seconds']:.1f} s with compilation"

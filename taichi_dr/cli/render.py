@@ -32,23 +32,19 @@ MARGIN = 1.08  # of the distance at which the mesh would touch the border
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument("mesh", metavar="MESH", help="obj, ply, off, stl or glb file; or bunny, teapot")
-    parser.add_argument(
-        "-o", "--out", required=True, metavar="FILE", help=f"one of {', '.join('x' + s for s in SUFFIXES)}; mp4 needs the extra 'video'"
-    )
+    parser.add_argument("-o", "--out", required=True, metavar="FILE", help="x.gif, x.mp4 or x.png; mp4 needs the extra 'video'")
     parser.add_argument("--size", type=picture_size, default=(256, 256), metavar="N", help="pixels, 256 or 320x240 (default: 256)")
     parser.add_argument("--frames", "--views", type=at_least(1), default=60, metavar="N", help="of a turn (default: 60)")
     parser.add_argument("--fps", type=at_least(0.1, float), default=20.0, metavar="X", help="frames per second (default: 20)")
     parser.add_argument("--azimuth", type=float, default=30.0, metavar="X", help="where the turn begins, degrees from the front (default: 30)")
     parser.add_argument("--elevation", type=float, default=20.0, metavar="X", help="degrees above the horizon (default: 20)")
-    parser.add_argument(
-        "--distance", type=float, metavar="X", help="of the camera, where the longest side of the mesh is 2; as it fits where left out"
-    )
+    parser.add_argument("--distance", type=float, metavar="X", help="of the camera, where the mesh's longest side is 2; as it fits where left out")
     parser.add_argument("--light", type=_light, default="studio", metavar="L", help="studio, from the upper left of the camera; sun, which stands "
                         "still; none, colors as they are; or x,y,z, where it comes from (default: studio)")  # fmt: skip
     parser.add_argument("--background", type=_color, default="white", metavar="C", help="a color such as white or #203040; transparent, in a png "
                         "(default: white)")  # fmt: skip
     parser.add_argument(
-        "--renderer", choices=("deferred", "soft"), default="deferred", help="the visible surface, or SoftRas's blend (default: deferred)"
+        "--renderer", choices=("deferred", "soft"), default="deferred", help="visible surface, or SoftRas's blend (default: deferred)"
     )
     parser.add_argument("--sigma", type=float, default=1e-5, metavar="X", help="softness of edges of the soft renderer (default: 1e-5)")
     parser.add_argument("--antialias", type=at_least(1), default=2, metavar="N", help="N x N samples per pixel (default: 2)")

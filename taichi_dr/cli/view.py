@@ -23,9 +23,7 @@ EXAMPLES = """\
 def add_arguments(parser: Parser) -> None:
     parser.add_argument("target", metavar="RUN_OR_MESH", help=f"folder of a run, or a mesh: {', '.join(SUFFIXES)}")
     parser.add_argument("--port", type=int, default=8321, help="on this machine; 0 takes a free one (default: 8321)")
-    parser.add_argument(
-        "--viewer", choices=("page", "viser"), default="page", help="the report's page, or viser's viewer of the mesh (default: page)"
-    )
+    parser.add_argument("--viewer", choices=("page", "viser"), default="page", help="the report's page, or viser's viewer (default: page)")
     parser.add_argument("--no-browser", action="store_true", help="say the address, and open nothing")
 
 
