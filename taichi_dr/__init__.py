@@ -11,16 +11,18 @@ __version__ = "0.1.0"
 def _is_command() -> bool:
     """Whether `taichi-dr` or `python -m taichi_dr` runs, which says its help without waiting a second for Taichi."""
     name = os.path.basename(sys.argv[0]) if getattr(sys, "argv", None) else ""
-    return name.removesuffix(".exe").removesuffix("-script.py") == "taichi-dr" or (name == "-m" and "taichi_dr" in sys.orig_argv[:6])
+    as_module = name == "-m" and ("-m", "taichi_dr") in zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
+    return as_module or name.removesuffix(".exe").removesuffix("-script.py") == "taichi-dr"
 
 
-if not _is_command():
+_waits = _is_command()
+if not _waits:
     from .contents import *  # noqa: F403
 
 
 def __getattr__(name: str) -> Any:
     """Of the command: all names come with the first that is asked for."""
-    if not name.startswith("_") and _is_command():
+    if _waits and not name.startswith("_"):
         contents = importlib.import_module(f"{__name__}.contents")
         public = {key: value for key, value in vars(contents).items() if not key.startswith("_")}
         globals().update(public)

@@ -78,7 +78,9 @@ def _run(name: str, words: list[str]) -> int:
             if name not in LIBRARY_NEEDLESS:
                 _load_library()
             command = importlib.import_module(f".{name.replace('-', '_')}", __name__)
-            parser = Parser(prog=f"taichi-dr {name}", description=command.__doc__, epilog=f"examples:\n{command.EXAMPLES}")
+            parser = Parser(
+                prog=f"taichi-dr {name}", usage=f"%(prog)s {command.USAGE}", description=command.__doc__, epilog=f"examples:\n{command.EXAMPLES}"
+            )
             command.add_arguments(parser)
             group = parser.add_argument_group("of every command")
             group.add_argument("--quiet", action="store_true", help="say nothing but warnings and errors")

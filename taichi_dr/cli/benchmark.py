@@ -20,6 +20,7 @@ from ..tape import Tape
 from . import machine
 from .console import Parser, add_arch, bar, start
 
+USAGE = "[options]"
 EXAMPLES = """\
   taichi-dr benchmark
   taichi-dr benchmark --quick

@@ -19,6 +19,7 @@ from ..photos import Photos
 from .console import Parser, say, say_written
 from .fit import shown
 
+USAGE = "IN OUT [options]"
 EXAMPLES = """\
   taichi-dr convert mesh.obj mesh.glb
   taichi-dr convert photos/transforms.json photos/sparse/0

@@ -20,6 +20,7 @@ from ..reconstruct import Settings
 from . import fit, toml
 from .console import Parser, add_arch, bar, say, start
 
+USAGE = "[-o OUT] [options]"
 EXAMPLES = """\
   taichi-dr demo
   taichi-dr demo --mesh teapot -o out/teapot"""

@@ -23,6 +23,7 @@ from .. import __version__
 from . import machine
 from .console import Parser, at_least, bar, size_text
 
+USAGE = "[options]"
 EXAMPLES = """\
   taichi-dr doctor
   taichi-dr doctor --arch cuda        this backend must work"""

@@ -20,6 +20,7 @@ from . import settings as fields
 from . import toml
 from .console import Parser, add_arch, say, say_written, start
 
+USAGE = "DATASET -o OUT [options]"
 EXAMPLES = """\
   taichi-dr fit photos -o out/mine
   taichi-dr fit photos -o out/mine --texture uv --size 512

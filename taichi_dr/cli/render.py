@@ -20,6 +20,7 @@ from ..mesh import Mesh
 from ..render import SoftRenderer
 from .console import Parser, add_arch, at_least, bar, picture_size, say_written, start
 
+USAGE = "MESH -o FILE [options]"
 EXAMPLES = """\
   taichi-dr render bunny -o bunny.gif
   taichi-dr render mesh.obj -o turn.mp4 --size 640x480 --frames 120 --elevation 30

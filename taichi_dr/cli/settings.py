@@ -18,13 +18,17 @@ def add_options(parser: Parser, title: str, kind: type) -> None:
     meanings, hints = described(kind), get_type_hints(kind)
     for field in dataclasses.fields(kind):
         default = "" if field.default is None else f" (default: {_shown(field.default)})"
-        settings: dict[str, Any] = {"help": meanings.get(field.name, "").replace("%", "%%") + default, "default": argparse.SUPPRESS}
+        settings: dict[str, Any] = {"help": meanings.get(field.name, "").rstrip(".").replace("%", "%%") + default, "default": argparse.SUPPRESS}
         hint = _without_none(hints[field.name])
         if hint is bool:
             settings["action"] = argparse.BooleanOptionalAction
         elif get_origin(hint) is tuple:
             parts = [part for part in get_args(hint) if part is not Ellipsis]
-            settings |= {"type": parts[0], "nargs": "+" if Ellipsis in get_args(hint) else len(parts), "metavar": parts[0].__name__.upper()}
+            settings |= {
+                "type": parts[0],
+                "nargs": "+" if Ellipsis in get_args(hint) else len(parts),
+                "metavar": {int: "N", float: "X"}.get(parts[0], parts[0].__name__.upper()),
+            }
         elif get_origin(hint) is Literal:
             settings["choices"] = get_args(hint)
         else:

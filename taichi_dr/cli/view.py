@@ -13,6 +13,7 @@ from ..io import SUFFIXES
 from .console import Parser
 from .fit import shown
 
+USAGE = "RUN_OR_MESH [options]"
 EXAMPLES = """\
   taichi-dr view out/mine                    while `taichi-dr fit ... -o out/mine` runs, or later
   taichi-dr view out/mine/mesh.glb
