@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import difflib
 import io
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -53,7 +54,13 @@ def say(options: Any, *lines: str) -> None:
 def say_written(options: Any, paths: Iterable[str | Path]) -> None:
     """Name the files that are there, the last thing that a command says."""
     for path in map(Path, paths):
-        say(options, f"wrote {path}  ({size_text(path.stat().st_size)})")
+        say(options, f"wrote {shown(path)}  ({size_text(path.stat().st_size)})")
+
+
+def shown(path: Path) -> str:
+    """As short as can be from here."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
 
 
 def size_text(count: float) -> str:

@@ -16,8 +16,7 @@ from ..camera import Camera
 from ..io import cameras, colmap, ict, morphable
 from ..mesh import Mesh
 from ..photos import Photos
-from .console import Parser, say, say_written
-from .fit import shown
+from .console import Parser, say, say_written, shown
 
 USAGE = "IN OUT [options]"
 EXAMPLES = """\

@@ -18,7 +18,7 @@ from ..mesh import Mesh
 from ..photos import Photos
 from ..reconstruct import Settings
 from . import fit, toml
-from .console import Parser, add_arch, bar, say, start
+from .console import Parser, add_arch, bar, say, shown, start
 
 USAGE = "[-o OUT] [options]"
 EXAMPLES = """\
@@ -38,14 +38,14 @@ def run(options: Any, parser: Parser) -> int:
     options.resume = False
     out = Path(options.out).absolute()
     _make_room(out)
-    say(options, f"making {VIEWS} photographs of the {options.mesh} in {fit.shown(out / 'photos')}")
+    say(options, f"making {VIEWS} photographs of the {options.mesh} in {shown(out / 'photos')}")
     start(options.arch)
     photograph(options.mesh, out / "photos", options)
     job = fit.Job(out / "photos", out, runtime.device().arch, fit.Data(size=0), Settings(**SETTINGS))
     code = fit.carry_out(job, options)
     if code == 0:
-        again = f"taichi-dr fit {fit.shown(out / 'photos')} -o {fit.shown(out.with_name('mine'))}"
-        say(options, "", "what to try next:", f"  {again}    the same at leisure", f"  taichi-dr view {fit.shown(out)}", "  taichi-dr fit --help")
+        again = f"taichi-dr fit {shown(out / 'photos')} -o {shown(out.with_name('mine'))}"
+        say(options, "", "what to try next:", f"  {again}    the same at leisure", f"  taichi-dr view {shown(out)}", "  taichi-dr fit --help")
     return code
 
 
@@ -55,7 +55,7 @@ def _make_room(out: Path) -> None:
         return
     config = toml.read(out / fit.CONFIG) if (out / fit.CONFIG).is_file() else {}
     if config.get("dataset") != str(out / "photos"):
-        raise ValueError(f"{fit.shown(out)} holds a run that is no demo; give another folder as -o OUT")
+        raise ValueError(f"{shown(out)} holds a run that is no demo; give another folder as -o OUT")
     fit.remove_run(out)
 
 

@@ -18,7 +18,7 @@ from ..photos import Photos
 from ..reconstruct import Settings
 from . import settings as fields
 from . import toml
-from .console import Parser, add_arch, say, say_written, start
+from .console import Parser, add_arch, say, say_written, shown, start
 
 USAGE = "DATASET -o OUT [options]"
 EXAMPLES = """\
@@ -182,12 +182,6 @@ def _tell_stopped(out: Path) -> None:
     again = f"taichi-dr fit -o {shlex.quote(shown(out))} --resume"
     saved = f"what was fitted is kept; go on with: {again}" if (out / CHECKPOINT).exists() else "nothing was fitted yet"
     print(f"taichi-dr: stopped; {saved}", file=sys.stderr)
-
-
-def shown(path: Path) -> str:
-    """As short as can be from here."""
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative
 
 
 def _replace(path: Path, content: str) -> None:

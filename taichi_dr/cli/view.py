@@ -10,8 +10,7 @@ from typing import Any
 
 from .. import live
 from ..io import SUFFIXES
-from .console import Parser
-from .fit import shown
+from .console import Parser, shown
 
 USAGE = "RUN_OR_MESH [options]"
 EXAMPLES = """\
