@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARCH ?= cpu
 BIN := .venv/bin
 
-.PHONY: demo test lint test-floors benchmark pictures clean
+.PHONY: demo test lint test-floors benchmark pictures figures docs clean
 
 demo: .venv/demo
 	$(BIN)/python examples/fit.py --out out/fit
@@ -19,10 +19,18 @@ lint: .venv/test
 test-floors:
 	$(PYTHON) -m venv .venv-floors
 	.venv-floors/bin/python -m pip install --quiet --constraint tests/floors.txt --editable ".[test]"
-	.venv-floors/bin/python -m pytest -n 2 tests/test_io.py tests/test_mesh.py tests/test_uv.py tests/test_environment.py tests/test_morphable.py tests/test_io_morphable.py tests/test_render.py tests/test_recording.py tests/test_examples.py
+	.venv-floors/bin/python -m pytest -n 2 tests/test_io.py tests/test_mesh.py tests/test_uv.py tests/test_environment.py tests/test_photos.py tests/test_morphable.py tests/test_io_morphable.py tests/test_large_steps.py tests/test_points.py tests/test_render.py tests/test_recording.py tests/test_examples.py
 
 benchmark: .venv/benchmark
 	$(BIN)/python benchmarks/soft.py
+
+# The documentation site, into out/site; a warning, such as a link to nowhere, is an error.
+docs: .venv/docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --fresh-env docs out/site
+
+# The figures of the site that explain something.
+figures: .venv/demo
+	for figure in docs/figures/*.py; do $(BIN)/python $$figure docs/images || exit 1; done
 
 # The pictures of the README, by the examples that it names.
 pictures: .venv/demo
@@ -44,6 +52,11 @@ pictures: .venv/demo
 .venv/test: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+.venv/docs: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	touch $@
 
 .venv/benchmark: pyproject.toml

@@ -489,3 +489,8 @@ def is_finite(v):
 def is_finite_number(s):
     """As `is_finite`, of a number."""
     return not (ti.math.isnan(s) or ti.math.isinf(s))
+
+
+@ti.func
+def finite_or_zero(s):
+    return ti.select(is_finite_number(s), s, 0.0)

@@ -10,6 +10,7 @@ import numpy as np
 
 GUTTER = 8  # texels of border around each image, and the grid that images start on: mip levels 0 to 3 do not mix them
 MAX_SIDE = 16384  # texels, what graphics cards and image viewers take
+MAX_TEXELS = 1 << 27  # of all images together, repeated as they are: as floats 3 GB; eight images of 4096 x 4096 fit
 MAX_TILES = 4  # of a repeating image, to each side
 MAX_TILED_SIDE = 4096  # texels; an image is not repeated beyond
 SLACK = 1e-4  # how far a rounded texture coordinate may leave its tile
@@ -52,8 +53,9 @@ def pack_surfaces(
         The texture in float32, uv in the order of surfaces and then of corner ids.
 
     Raises:
-        ValueError: the texture would have more than 16384 texels on a side.
+        ValueError: the texture would have more than 16384 texels on a side, or the images more than 2^27 together.
     """
+    texels = 0
     with np.errstate(over="ignore", invalid="ignore"):
         corners = np.nan_to_num(corners).clip(-FARTHEST, FARTHEST)
     local, images, cut = np.empty_like(corners), [], np.zeros((*corner_ids.shape, 2), np.int64)
@@ -61,6 +63,9 @@ def pack_surfaces(
         selected = np.flatnonzero(face_surfaces == i)
         image, local[selected], tile, squeezed = _unrolled(surface, corners[selected], warn)
         images.append(image)
+        texels += image.shape[0] * image.shape[1]
+        if texels > MAX_TEXELS:
+            raise ValueError(f"the images of {len(surfaces)} materials need more than {MAX_TEXELS} texels; make them smaller, or repeat them less")
         # Faces moved from different tiles come apart, and each face that is squeezed from all others.
         if len(selected):
             cut[selected, :, 0] = np.unique(tile, axis=0, return_inverse=True)[1].reshape(-1, 1)

@@ -66,7 +66,9 @@ def visual_hull(photos: Photos, cells: int = 80, bounds: Bounds | None = None) -
     # What reaches the border of the grid is closed there.
     volume[[0, -1]] = volume[:, [0, -1]] = volume[:, :, [0, -1]] = -2 * radius / cells
     if not (volume > 0).any():
-        raise ValueError(f"photos: expected masks with a place in common, got none on a grid of {cells} cells; take more cells, or check cameras and masks")
+        raise ValueError(
+            f"photos: expected masks with a place in common, got none on a grid of {cells} cells; take more cells, or check cameras and masks"
+        )
     vertices, faces, _, _ = marching_cubes(volume, 0.0, spacing=(2 * ROOM * radius / cells,) * 3, gradient_direction="ascent")
     faces = _large_pieces(faces, len(vertices))
     used, faces = np.unique(faces, return_inverse=True)

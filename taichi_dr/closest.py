@@ -7,7 +7,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 BLOCK = 1024  # points at once, so that what is computed of them stays in the cache
-FIRST, MOST = 8, 256  # samples looked at per point: at first, and at most
+FIRST, MOST = 4, 256  # samples looked at per point: at first, and at most
 
 
 class Closest(NamedTuple):

@@ -62,6 +62,7 @@ from .render import SoftRenderer as SoftRenderer
 from .runtime import Device as Device
 from .runtime import device as device
 from .runtime import init as init
+from .sampling import sample_surface as sample_surface
 from .shading import shade as shade
 from .shading import shade_points as shade_points
 from .shadows import ShadowMaps as ShadowMaps

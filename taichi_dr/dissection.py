@@ -49,7 +49,7 @@ def dissect(matrix: sparse.csr_array) -> np.ndarray:
     """(V,): the node of each vertex in a binary tree, root 1, children 2 k and 2 k + 1; no edge joins two subtrees."""
     count = matrix.shape[0]
     above = sparse.coo_array(sparse.triu(matrix, 1))
-    ends = np.stack([above.row, above.col], axis=1).astype(np.int64)
+    ends = np.stack([above.row, above.col], axis=1).astype(np.int32)  # older SciPy's graphs take no others
     places = _distances(_links(ends, count))
     node, settled = np.ones(count, np.int64), np.zeros(count, bool)
     while True:
@@ -110,7 +110,8 @@ def _cover(cut: np.ndarray) -> np.ndarray:
         return np.zeros(0, np.int64)
     first, row = np.unique(cut[:, 0], return_inverse=True)
     second, column = np.unique(cut[:, 1], return_inverse=True)
-    graph = sparse.csr_array((np.ones(len(cut), np.int8), (row, column)), (len(first), len(second)))
+    pairs = row.astype(np.int32), column.astype(np.int32)
+    graph = sparse.csr_array(sparse.coo_array((np.ones(len(cut), np.int8), pairs), (len(first), len(second))))
     match = csgraph.maximum_bipartite_matching(graph, perm_type="column")
     partner = np.full(len(second), -1)
     partner[match[match >= 0]] = np.flatnonzero(match >= 0)
@@ -152,8 +153,7 @@ def _eliminate(matrix: sparse.csr_array, starts: np.ndarray) -> tuple[sparse.csr
     owner = np.repeat(np.arange(len(starts)), np.diff([*starts, count]))
     below: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in starts]  # what the children leave: their B, and how A_BB changes
     place = np.empty(count, np.int64)
-    own = np.arange(count, dtype=np.int32)
-    ups, downs = [(own, own, np.ones(count))], []
+    columns_down, values_down, lengths = [], [], np.empty(count, np.int64)
     for s, (a, b) in enumerate(zip(starts.tolist(), ends, strict=True)):
         begin, end = matrix.indptr[a], matrix.indptr[b]
         columns, values = matrix.indices[begin:end], matrix.data[begin:end]
@@ -173,19 +173,18 @@ def _eliminate(matrix: sparse.csr_array, starts: np.ndarray) -> tuple[sparse.csr
         below[s] = []
         inverse = np.linalg.inv(front[:n, :n])
         inverse = (inverse + inverse.T) / 2
-        inner = np.arange(a, b, dtype=np.int32)
-        downs.append((np.repeat(inner, n), np.tile(inner, n), inverse.ravel()))
+        weights = front[:n, n:].T @ inverse  # W; the front is filled above its diagonal
         if len(outer):
-            weights = front[:n, n:].T @ inverse  # W; the front is filled above its diagonal
             below[owner[outer[0]]].append((outer, front[n:, n:] - weights @ front[:n, n:]))
-            ups.append((np.repeat(outer, n), np.tile(inner, len(outer)), -weights.ravel()))
-            downs.append((np.tile(inner, len(outer)), np.repeat(outer + np.int32(count), n), -weights.ravel()))
-    return _rows_of(ups, count), _rows_of(downs, count)
-
-
-def _rows_of(blocks: list[tuple[np.ndarray, np.ndarray, np.ndarray]], count: int) -> sparse.csr_array:
-    rows, columns, values = (np.concatenate(x) for x in zip(*blocks, strict=True))
-    return sparse.csr_array(sparse.coo_array((values, (rows, columns)), (count, 2 * count)))
+        # The rows of a node are one block: D, then -W^T.
+        columns_down.append(np.tile(np.concatenate([np.arange(a, b, dtype=np.int32), outer + np.int32(count)]), n))
+        values_down.append(np.concatenate([inverse, -weights.T], axis=1).ravel())
+        lengths[a:b] = n + len(outer)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    down = sparse.csr_array((np.concatenate(values_down), np.concatenate(columns_down), offsets), (count, 2 * count))
+    up = sparse.csr_array(sparse.csr_array(down[:, count:].T) + sparse.diags_array(np.ones(count)))
+    up.resize(count, 2 * count)
+    return up, down
 
 
 def _listed(values: np.ndarray, element: type) -> Array:

@@ -159,6 +159,10 @@ class Run:
             _check_name("parameters", name)
         given = {name: x if isinstance(x, Parameter) else Parameter(x) for name, x in parameters.items()}
         self.parameters = {name: p._completed(name, lr, optimizer, schedule) for name, p in given.items()}
+        owners: dict[int, str] = {}
+        for name, p in self.parameters.items():
+            if owners.setdefault(id(p.array), name) != name:
+                raise ValueError(f"parameters: {name!r} is the same array as {owners[id(p.array)]!r}; give every array once")
         self.steps, self.seed = checked_count("steps", steps), checked_count("seed", seed, 0)
         self.view_count = None if views is None else checked_count("views", views)
         self.views_per_step = self.view_count if views_per_step is None else checked_count("views_per_step", views_per_step)

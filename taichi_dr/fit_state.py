@@ -26,6 +26,8 @@ class Saving:
         self._saved = -1  # steps made when it was saved last
         self._when = time.monotonic()
         if self.path is not None:
+            if self.path.is_dir():
+                raise ValueError(f"checkpoint: expected the path of a file, got the folder {self.path}; write {self.path / 'checkpoint.npz'}")
             remove_parts(self.path)
 
     def save_when_due(self) -> None:
@@ -96,8 +98,12 @@ class Saving:
         return {name: saved.read(f"state.{name}").copy() for name in names}
 
     def _optimizer_state(self, saved: Checkpoint, owner: str, optimizer: Any) -> dict[str, np.ndarray]:
-        state = optimizer.state_dict()
-        return {name: self._read(saved, f"optimizers.{owner}.{name}", np.asarray(value)) for name, value in state.items()}
+        own = {name: np.asarray(value) for name, value in optimizer.state_dict().items()}
+        state = {name: self._read(saved, f"optimizers.{owner}.{name}", value) for name, value in own.items()}
+        for name, value in state.items():
+            if value.dtype.kind == "i" and value.ndim == 0 and not 0 <= value <= max(saved.meta["made"], own[name]):  # a count of steps
+                raise ValueError(f"{self.path}: expected {name} of optimizers from 0 to {saved.meta['made']}, got {value}; begin anew without it")
+        return state
 
     def _read(self, saved: Checkpoint, name: str, like: np.ndarray) -> np.ndarray:
         """An array of the shape and type of one that is here."""

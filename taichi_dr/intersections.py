@@ -16,7 +16,7 @@ def self_intersections(mesh: Mesh) -> np.ndarray:
     Two faces cross where a side of one goes through the inside of the other, from its front to its back. Faces that
     share an edge never do. Of faces that share a vertex the side opposite to it counts, so that they cross if they have more in
     common than that vertex. To touch is not to cross: with a corner or a side on the other face, or in the same plane, up to rounding.
-    Two vertices at the same place are two: weld them, or a crossing at just that place is missed.
+    Faces without area cross nothing. Two vertices at the same place are two: weld them, or a crossing at just that place is missed.
 
     Not differentiable: it counts. In NumPy, whatever the device; memory does not grow with the number of pairs that are near.
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 
 from . import mesh as topology
-from .arrays import Array, array, checked_number, empty, expect, read, vec3
+from .arrays import Array, array, checked_number, empty, read, vec3
 from .dissection import Passes, add_solved, factor, solve
 from .tape import operator
 
@@ -51,22 +51,19 @@ class LargeSteps:
     """
 
     def __init__(self, mesh: Any, smoothness: float | None = None, laplacian: str = "combinatorial", *, alpha: float | None = None) -> None:
-        if not (hasattr(mesh, "vertices") and hasattr(mesh, "faces")):
-            raise ValueError(f"mesh: expected a mesh with vertices and faces, got {type(mesh).__name__}; make it with dr.Mesh(vertices, faces)")
-        expect("mesh.vertices", mesh.vertices, 3, 2, "(B, V) of vec3")
-        expect("mesh.faces", mesh.faces, 3, 1, "(F,) of ivec3", integers=True)
+        positions, faces = topology.checked_mesh(mesh)
         self.smoothness = _smoothness(smoothness, alpha)
-        vertices = read(mesh.vertices).astype(np.float64)
+        vertices = read(positions).astype(np.float64)
         if not np.isfinite(vertices).all():
             bad = int(np.flatnonzero(~np.isfinite(vertices).all(axis=(0, 2)))[0])
             raise ValueError(f"mesh.vertices: expected finite positions, got NaN or infinity at vertex {bad}; a solve would spread it over the mesh")
-        edges = topology.edges(mesh.faces, vertices.shape[1])  # checks the indices
+        edges = topology.edges(faces, vertices.shape[1])  # checks the indices
         if laplacian == "combinatorial":
             weights = _joined(read(edges.ends)[: edges.count], np.ones(edges.count), vertices.shape[1])
         elif laplacian == "cotangent":
             if len(vertices) != 1:
                 raise ValueError(f"laplacian: expected one shape for cotangents, got a batch of {len(vertices)}; make one LargeSteps for each")
-            weights = _cotangents(vertices[0], read(mesh.faces).astype(np.int64))
+            weights = _cotangents(vertices[0], read(faces).astype(np.int64))
         else:
             raise ValueError(f"laplacian: expected 'combinatorial' or 'cotangent', got {laplacian!r}")
         matrix = sparse.csr_array(sparse.diags_array(1.0 + self.smoothness * weights.sum(axis=1)) - self.smoothness * weights)

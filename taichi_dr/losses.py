@@ -1,4 +1,5 @@
-"""Losses: between images (mse, l1, silhouette_iou), of meshes (laplacian, flatten, edge_length), and of coefficients (mean_square).
+"""Losses: between images (mse, l1, silhouette_iou), of meshes (laplacian, flatten, edge_length, normal_consistency,
+cotangent_laplacian), to points (chamfer, point_to_mesh), and of coefficients (mean_square).
 
 Each adds weight times its value to a 0-D loss, so a sum of losses is one call after another inside a tape. Sums run in
 a fixed order, so two runs agree bitwise. A target is data: none gets a gradient.
@@ -27,12 +28,19 @@ from .arrays import (
     work_item,
     zero,
 )
+from .chamfer import chamfer
+from .cotangent import cotangent_laplacian
 from .launch import kernel
+from .normal_consistency import normal_consistency
+from .point_to_mesh import point_to_mesh
 from .regularizers import edge_length, flatten, laplacian
 from .sums import Strips, add_terms, row_total, space, sum_strips
 from .tape import operator
 
-__all__ = ["edge_length", "flatten", "l1", "laplacian", "mean_square", "mse", "silhouette_iou"]
+__all__ = [
+    "chamfer", "cotangent_laplacian", "edge_length", "flatten", "l1", "laplacian", "mean_square", "mse", "normal_consistency",
+    "point_to_mesh", "silhouette_iou",
+]  # fmt: skip
 
 Anything = ti.types.ndarray(needs_grad=False)  # any number of axes, numbers or vectors
 Pairs = ti.types.ndarray(dtype=vec2, ndim=1, needs_grad=False)  # (N,): (intersection, union)

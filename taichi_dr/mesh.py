@@ -172,6 +172,15 @@ class Mesh:
         return copy
 
 
+def checked_mesh(mesh: Any) -> tuple[Array, Array]:
+    """The vertices, (B, V) of vec3, and faces, (F,) of ivec3, of a mesh, or of anything that has both."""
+    if not (hasattr(mesh, "vertices") and hasattr(mesh, "faces")):
+        raise ValueError(f"mesh: expected a mesh with vertices and faces, got {type(mesh).__name__}; make it with dr.Mesh(vertices, faces)")
+    expect("mesh.vertices", mesh.vertices, 3, 2, "(B, V) of vec3")
+    expect("mesh.faces", mesh.faces, 3, 1, "(F,) of ivec3", integers=True)
+    return mesh.vertices, mesh.faces
+
+
 def _batched(name: str, values: Any, components: int = 3, count: str = "V") -> Array:
     """(B, V) of vec3 from (V, 3) or (B, V, 3) numbers, or from such an array; or of other components and another letter."""
     if not isinstance(values, ti.Ndarray):
@@ -225,12 +234,12 @@ def _texture_array(name: str, values: Any) -> Array:
 
 def _object_array(values: Any, face_count: int) -> Array:
     if values is None:
-        return _numbers(np.zeros(face_count, np.int32))
+        return numbered(np.zeros(face_count, np.int32))
     numbers = read(values) if isinstance(values, ti.Ndarray) else np.asarray(values)
     if numbers.shape != (face_count,) or numbers.dtype.kind not in "iu" or numbers.min() < 0 or numbers.max() >= 2**31:
         raise ValueError(f"objects: expected a whole number from 0 for each of {face_count} faces, got shape {numbers.shape} of {numbers.dtype}")
     # A short list that went through dr.array is one vector; kernels want numbers.
-    return values if isinstance(values, ti.Ndarray) and not values.element_shape else _numbers(numbers)
+    return values if isinstance(values, ti.Ndarray) and not values.element_shape else numbered(numbers)
 
 
 def vertex_means(at_corners: np.ndarray, faces: np.ndarray, vertex_count: int) -> np.ndarray:
@@ -419,10 +428,10 @@ def _build_across(faces: np.ndarray, vertex_count: int) -> Across:
 def _grouped(owners: np.ndarray, values: np.ndarray, vertex_count: int) -> tuple[Array, Array]:
     """Offsets (V + 1,), and the values of owner 0, then those of owner 1, ...; values of one owner keep their order."""
     offsets = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=vertex_count))])
-    return _numbers(offsets), _numbers(values[np.argsort(owners, kind="stable")])
+    return numbered(offsets), numbered(values[np.argsort(owners, kind="stable")])
 
 
-def _numbers(values: np.ndarray) -> Array:
+def numbered(values: np.ndarray) -> Array:
     """A list of integers, which stays one where `array` would make a vector of it; one zero where it is empty."""
     out = empty(int, max(1, len(values)))
     write(out, values if len(values) else np.zeros(1))

@@ -43,6 +43,7 @@ class _Store:
         self.images: OrderedDict[int, np.ndarray] = OrderedDict()
         self.bytes = 0
         self.coverage: dict[int, float] = {}
+        self.doubtful: set[int] = set()  # whose masks have 0 and 1 for 0 and 255
         self.masks: dict[int, np.ndarray] = {}  # coarse, True where there is some of the object
 
     def keep(self, k: int, image: np.ndarray) -> None:
@@ -97,7 +98,7 @@ class Photos:
 
         Images are PNG, JPEG, WebP or BMP, as they are stored: EXIF turns none. Alpha is that of the image times that of
         its mask: the `mask_path` of nerfstudio, or the file of the same stem in the folder `masks`, white on the object.
-        Where there is neither, alpha is 1, which the summary says.
+        Where there is neither, alpha is 1, and a mask of 0 and 1 counts as one of 0 and 255; the summary says so.
 
         Nothing outside of the folder is opened: names that are absolute, have `..` or are links that lead out of it are
         refused. The folders that are given as arguments may be anywhere.
@@ -163,6 +164,9 @@ class Photos:
             return store.images[index]
         shot = store.found.shots[index]
         rgba, mask = _read(shot)
+        if mask is not None and mask.max() == 1:
+            store.doubtful.add(index)
+            mask = mask * np.uint8(255)
         image = developed(rgba, mask, self._all_sizes[index], store.table)
         alpha = image[..., 3:]
         if not alpha.max() > 0:
@@ -292,6 +296,9 @@ class Photos:
         unmasked = [name for name, shot, share in zip(self.names, shots, coverage, strict=True) if shot.mask is None and share == 1]
         if unmasked:
             notes.append(f"{len(unmasked)} of {len(self)} have no mask, so alpha is 1: {_some(unmasked)}")
+        doubtful = [self.names[k] for k, index in enumerate(self._indices) if index in self._store.doubtful]
+        if doubtful:
+            notes.append(f"{len(doubtful)} of {len(self)} have masks of 0 and 1, which count as 0 and 255: {_some(doubtful)}")
         distorted = sum(shot.coefficients is not None for shot in shots)
         rows = {
             "source": f"{self.kind}, {self.folder}",

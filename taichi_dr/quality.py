@@ -7,7 +7,7 @@ import numpy as np
 from .intersections import self_intersections
 from .mesh import Mesh, one_mesh
 
-OPPOSED = -0.5  # mean cosine to the normals around; a tetrahedron's is -1/3
+OPPOSED = -0.5  # mean cosine to the normals around; a regular tetrahedron's is -1/3
 
 
 class MeshQuality(NamedTuple):
@@ -69,8 +69,8 @@ def flipped_faces(mesh: Mesh, reference: Mesh | None = None) -> np.ndarray:
 
     so that a face which shares an edge with f counts twice. This finds the faces of a vertex that was drawn over the opposite side of its
     neighborhood, as in a fit whose steps are too long. Edges of any sharpness are not reported, of a cube, a
-    thin plate or a tetrahedron (mean -1/3): beyond such an edge other faces look the same way again. In a fold of many faces
-    it finds those near its rim. Faces without area, which have no normal, are not reported.
+    thin plate or a regular tetrahedron (mean -1/3): on this side of such an edge other faces look the same way. A side of a flat body
+    that is one face only would be. In a fold of many faces it finds those near its rim. Faces without area, which have no normal, are not reported.
 
     With a reference it is simply whether n_f . n_f < 0 between the same face here and there: what a step turned over.
 

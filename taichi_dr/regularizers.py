@@ -9,10 +9,10 @@ from typing import Any
 
 import taichi as ti
 
-from .arrays import Array, Floats, Ints, Points, Scalar, checked_loss, checked_number, empty, expect, is_finite, is_finite_number, vec3
+from .arrays import Array, Floats, Ints, Points, Scalar, checked_loss, checked_number, empty, finite_or_zero, is_finite, is_finite_number, vec3
 from .launch import kernel
-from .mesh import Hinges, Neighbors, hinges, neighbors
-from .sums import Strips, add_terms, slot_total, space
+from .mesh import Hinges, Neighbors, checked_mesh, hinges, neighbors
+from .sums import Strips, add_scaled_slots, add_terms, space
 from .tape import operator
 
 HingeCorners = ti.types.ndarray(dtype=ti.math.ivec4, ndim=1, needs_grad=False)  # (N,): edge v0, v1, opposite v2, v3
@@ -37,7 +37,7 @@ def laplacian(mesh: Any, loss: Array, weight: float = 1.0) -> None:
 
     Source: Liu et al., Soft Rasterizer, ICCV 2019, section 4.1, and its code, losses.LaplacianLoss.
     """
-    vertices, faces = _checked(mesh)
+    vertices, faces = checked_mesh(mesh)
     adjacent = neighbors(faces, vertices.shape[1])
     offsets = empty(vec3, vertices.shape)  # y
     _laplacian(vertices, adjacent, offsets, checked_number("weight", weight) / vertices.shape[0], checked_loss(loss))
@@ -62,7 +62,7 @@ def edge_length(mesh: Any, loss: Array, weight: float = 1.0, target: float = 0.0
 
     Source: PyTorch3D, loss.mesh_edge_loss.
     """
-    vertices, faces = _checked(mesh)
+    vertices, faces = checked_mesh(mesh)
     adjacent = neighbors(faces, vertices.shape[1])
     scale = checked_number("weight", weight) / (vertices.shape[0] * max(1, adjacent.edges))
     _edge_length(vertices, adjacent, checked_number("target", target, 0.0), scale, checked_loss(loss))
@@ -90,25 +90,11 @@ def flatten(mesh: Any, loss: Array, weight: float = 1.0) -> None:
     Source: Liu et al., Soft Rasterizer, ICCV 2019, section 4.1, and its code, losses.FlattenLoss, which leaves out the
     inner edges that are only in the third column of the faces of an open mesh.
     """
-    vertices, faces = _checked(mesh)
+    vertices, faces = checked_mesh(mesh)
     scale = checked_number("weight", weight) / vertices.shape[0]
     joints = hinges(faces, vertices.shape[1])
     corner_grads = empty(vec3, (vertices.shape[0], 4 * max(1, joints.count)))
     _flatten(vertices, joints, corner_grads, scale, checked_loss(loss))
-
-
-def _checked(mesh: Any) -> tuple[Array, Array]:
-    """The vertices and faces of a mesh."""
-    if not (hasattr(mesh, "vertices") and hasattr(mesh, "faces")):
-        raise ValueError(f"mesh: expected a mesh with vertices and faces, got {type(mesh).__name__}; make it with dr.Mesh(vertices, faces)")
-    expect("mesh.vertices", mesh.vertices, 3, 2, "(B, V) of vec3")
-    expect("mesh.faces", mesh.faces, 3, 1, "(F,) of ivec3", integers=True)
-    return mesh.vertices, mesh.faces
-
-
-@ti.func
-def _finite_or_zero(s):
-    return ti.select(is_finite_number(s), s, 0.0)
 
 
 # --- Laplacian ---------------------------------------------------------------------------------------------------
@@ -164,7 +150,7 @@ def _laplacian_adjoint(vertices: Array, adjacent: Neighbors, y: Array, scale: fl
 @ti.func
 def _edge(u, v, target):
     """(|u - v| - target)^2, zero where that is not finite."""
-    return _finite_or_zero(((u - v).norm() - target) ** 2)
+    return finite_or_zero(((u - v).norm() - target) ** 2)
 
 
 @ti.func
@@ -255,7 +241,7 @@ def _hinge(v0, v1, v2, v3):
     """(cos + 1)^2, zero where that is not finite."""
     part1, length1 = _perpendicular(v1 - v0, v2 - v0)
     part2, length2 = _perpendicular(v1 - v0, v3 - v0)
-    return _finite_or_zero((part1.dot(part2) / (length1 * length2 + EPS) + 1.0) ** 2)
+    return finite_or_zero((part1.dot(part2) / (length1 * length2 + EPS) + 1.0) ** 2)
 
 
 @ti.func
@@ -304,15 +290,7 @@ def _flatten(vertices: Array, joints: Hinges, corner_grads: Array, scale: float,
     _flatten_kernel(vertices, joints.corners, corner_grads, *space(float, 1, n), loss, joints.count, n, scale)
 
 
-@kernel
-def _flatten_adjoint_kernel(offsets: Ints, slots: Ints, corner_grads: Points, vertices_grad: Points, loss_grad: Scalar, scale: float):
-    for k in range(vertices_grad.shape[0] * vertices_grad.shape[1]):
-        b, v = k // vertices_grad.shape[1], k % vertices_grad.shape[1]
-        total = slot_total(corner_grads, offsets, slots, b, v, 1)
-        vertices_grad[b, v] = vertices_grad[b, v] + scale * loss_grad[None] * total
-
-
 @_flatten.adjoint
 def _flatten_adjoint(vertices: Array, joints: Hinges, corner_grads: Array, scale: float, loss: Array) -> None:
     if vertices.grad is not None:
-        _flatten_adjoint_kernel(joints.incidence.offsets, joints.incidence.slots, corner_grads, vertices.grad, loss.grad, scale)
+        add_scaled_slots(joints.incidence.offsets, joints.incidence.slots, corner_grads, vertices.grad, loss.grad, scale)

@@ -15,7 +15,9 @@ ROOM = 1.065  # departs from the source: without it the mean edge comes out 6% s
 LONG, SHORT = ROOM * 4 / 3, ROOM * 4 / 5  # of the edge length: what is split, and what is collapsed
 CORNER = 45.0  # degrees that a boundary turns by where its vertex stays
 UPRIGHT = 0.2  # least cosine between the normals of a face before and after a step
+STEEP, LOW = 0.7, 0.05  # sine of the angle to the faces it leaves by which a vertex may be collapsed; or height, of the least edge
 FLAT = 0.7  # least cosine between the normals of two faces with turned edge and the mean normal before
+SHARP, ROUND = 0.72, 0.95  # length of the mean normal around a vertex up to which it stays, and from which it moves freely
 MOST_FACES = 10_000_000
 FEW = 5e-4  # of the faces: fewer collapses than that are not waited for by all others
 MOST_ROUNDS = 200  # of each step, far above what any mesh has needed
@@ -36,7 +38,8 @@ def remesh(mesh: Mesh, edge_length: float | None = None, iterations: int = 5, *,
 
         minimize   sum over the vertices of (neighbors - optimum)^2;
 
-    vertices move along the surface toward the mean of their neighbors, and from there to the closest point of the old surface.
+    vertices move along the surface toward the mean of their neighbors, the less the sharper the surface is there, and then to the closest
+    point of the old surface.
     No step turns a face over, tears or joins the surface, or makes a manifold one non-manifold. A boundary stays
     a boundary: its vertices stay on the old one, and corners, where it turns by more than 45 degrees, stay. So do the borders between
     objects, and non-manifold vertices. Faces without area are welcome, vertices without faces are dropped.
@@ -51,8 +54,10 @@ def remesh(mesh: Mesh, edge_length: float | None = None, iterations: int = 5, *,
         mesh: no batch. Colors, and texture coordinates without seams, are carried.
         edge_length: what edges come near to, world units; the mean of the mesh's edges where left out.
         iterations: 1 or more.
-        crease_angle: degrees; edges between faces whose normals differ by more are kept as borders between objects are. None
-            rounds edges off by as much as the edge length allows; on the noisy surface of a fit that is better.
+        crease_angle: degrees; edges between faces whose normals differ by more are kept as borders between objects are. Without it
+            vertices at sharp edges do not slide off them, so that a cube stays one, but edges are rounded by as much as the
+            edge length allows, and parts that are thinner lose volume; on the noisy surface of a fit that is better
+            than to keep every edge of the noise.
 
     Raises:
         ValueError: a batch, texels, texture coordinates with seams, vertices that are not finite, no face with area, an argument out
@@ -351,7 +356,12 @@ def _collapses(now: _State, sides: _Sides, around: "_Lists", least: float, most:
     kept = (faces[f] != b[owner, None]).all(axis=1)
     owner, f = owner[kept], f[kept]
     after = np.where(faces[f] == a[owner, None], b[owner, None], faces[f])
-    over = ~_upright(_normals(points, faces[f]), _normals(points, after))
+    before = _normals(points, faces[f])
+    over = ~_upright(before, _normals(points, after))
+    # How far the vertex leaves the plane of the face: much where it comes off a sharp edge.
+    way = (points[b] - points[a])[owner]
+    height = np.abs(_dot(way, _unit(before)))
+    over |= height > np.maximum(STEEP * np.linalg.norm(way, axis=1), LOW * least)
     good = np.bincount(owner[over], minlength=len(a)) == 0
     edge, a, b = edge[good], a[good], b[good]
     # The shortest edge of each a; of those as many as have no neighbors in common, the much shorter ones first.
@@ -442,7 +452,13 @@ def _relax(now: _State, old: _Old) -> _State:
     on_curve = np.zeros(count, bool)
     on_curve[now.seams] = True
     inner, along = _means(now.points, ends) - now.points, _means(now.points, now.seams) - now.points
-    normals = _unit(_vertex_normals(now.points, now.faces))
+    normals = _vertex_normals(now.points, now.faces)
+    areas = np.linalg.norm(_normals(now.points, now.faces), axis=1)
+    around = np.bincount(now.faces.reshape(-1), weights=np.repeat(areas, 3), minlength=count)
+    # 1 in a plane, 0.71 at the edge of a cube, 0.58 at its corner: off those a vertex would slide, and each time take some volume.
+    flatness = np.linalg.norm(normals, axis=1) / np.maximum(around, 1e-300)
+    inner *= ((flatness - SHARP) / (ROUND - SHARP)).clip(0, 1)[:, None]
+    normals = _unit(normals)
     tangents = _unit(_differences(now.points, now.seams))
     step = np.where(on_curve[:, None], tangents * _dot(tangents, along)[:, None], inner - normals * _dot(normals, inner)[:, None])
     free = np.flatnonzero(~now.locked)

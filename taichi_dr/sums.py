@@ -9,7 +9,7 @@ from typing import Any
 
 import taichi as ti
 
-from .arrays import Array, Ints, Points, empty
+from .arrays import Array, Ints, Points, Scalar, empty
 from .launch import kernel
 
 MOST_PARTIALS = 1 << 22
@@ -86,3 +86,16 @@ def _gather_kernel(values: Points, offsets: Ints, slots: Ints, share: ti.templat
 def gather(values: Array, offsets: Array, slots: Array, out: Array, *, share: int = 1, scale: float = 1.0) -> None:
     """out += scale times the `slot_total` of every vertex."""
     _gather_kernel(values, offsets, slots, share, scale, out)
+
+
+@kernel
+def _scaled_slots_kernel(offsets: Ints, slots: Ints, values: Points, vertices_grad: Points, loss_grad: Scalar, scale: float):
+    for k in range(vertices_grad.shape[0] * vertices_grad.shape[1]):
+        b, v = k // vertices_grad.shape[1], k % vertices_grad.shape[1]
+        total = slot_total(values, offsets, slots, b, v, 1)
+        vertices_grad[b, v] = vertices_grad[b, v] + scale * loss_grad[None] * total
+
+
+def add_scaled_slots(offsets: Array, slots: Array, values: Array, vertices_grad: Array, loss_grad: Array, scale: float) -> None:
+    """vertices_grad += scale times loss_grad times the sum over every vertex's slots of the gradients of each, (B, slots)."""
+    _scaled_slots_kernel(offsets, slots, values, vertices_grad, loss_grad, scale)

@@ -74,6 +74,69 @@ def edge_length(vertices, faces, target=0.0):
     return np.mean([[(np.linalg.norm(x[i] - x[j]) - target) ** 2 for i, j in edges] for x in vertices])
 
 
+def unit_or_none(v):
+    return v / np.linalg.norm(v) if np.linalg.norm(v) > 0 else None
+
+
+def normal_consistency(vertices, faces):
+    def one(x):
+        total = 0.0
+        for v0, v1, v2, v3 in hinge_list(faces):
+            n1, n2 = (unit_or_none(np.cross(x[v1] - x[v0], x[v] - x[v0])) for v in (v2, v3))
+            if n1 is not None and n2 is not None:
+                total += 1 + n1 @ n2  # the second face goes round the other way
+        return total / max(1, len(hinge_list(faces)))
+
+    return np.mean([one(x) for x in vertices])
+
+
+def cotangent_laplacian(vertices, faces, flattest=1e-4):
+    def one(x):
+        w = np.zeros((len(x),) * 2)
+        for face in faces.tolist():
+            sides = sum(np.sum((x[face[k]] - x[face[k - 1]]) ** 2) for k in range(3))
+            for k in range(3):
+                o, i, j = face[k], face[k - 1], face[k - 2]
+                a, b = x[i] - x[o], x[j] - x[o]
+                area = max(np.linalg.norm(np.cross(a, b)), flattest * sides)
+                if area > 0 and i != j:
+                    w[i, j] += a @ b / area
+                    w[j, i] += a @ b / area
+        total = w.sum(axis=1)
+        y = [(w[i] @ x) / total[i] - x[i] for i in range(len(x)) if total[i] > 0]
+        return sum(np.linalg.norm(v) for v in y) / len(x)
+
+    return np.mean([one(x) for x in vertices])
+
+
+def squared_distances(p, q):
+    return ((p[:, None] - q[None]) ** 2).sum(axis=-1)
+
+
+def chamfer(points, target):
+    values = []
+    for b, p in enumerate(points):
+        d = squared_distances(p, target[b % len(target)])
+        values.append(d.min(axis=1).mean() + d.min(axis=0).mean())
+    return np.mean(values)
+
+
+def triangle_distance(p, a, b, c):
+    """Squared, as the least of a convex quadratic over the weights, by all sets of active constraints."""
+    corners, least = np.stack([a, b, c]), np.inf
+    for count in (1, 2, 3):
+        for kept in itertools.combinations(range(3), count):
+            base, sides = corners[kept[0]], corners[list(kept[1:])] - corners[kept[0]]
+            w = np.linalg.lstsq(sides.T, p - base, rcond=None)[0] if len(sides) else np.zeros(0)
+            if (w >= 0).all() and w.sum() <= 1:
+                least = min(least, ((p - base - w @ sides) ** 2).sum())
+    return least
+
+
+def point_to_mesh(vertices, faces, points):
+    return np.mean([np.mean([min(triangle_distance(p, *x[f]) for f in faces) for p in points[b % len(points)]]) for b, x in enumerate(vertices)])
+
+
 def slope(f, x, direction, h=1e-6):
     """Directional derivative of f at x by central differences."""
     return (f(x + h * direction) - f(x - h * direction)) / (2 * h)
@@ -93,6 +156,18 @@ class Adam:
         self.v = beta2 * self.v + (1 - beta2) * g**2
         m_hat, v_hat = self.m / (1 - beta1**self.t), self.v / (1 - beta2**self.t)
         self.x = self.x - self.lr * m_hat / (np.sqrt(v_hat) + self.eps)
+
+
+class AdamUniform(Adam):
+    """Nicolet et al. 2021: the largest second moment for all components."""
+
+    def step(self, g):
+        self.t += 1
+        beta1, beta2 = self.betas
+        self.m = beta1 * self.m + (1 - beta1) * g
+        self.v = beta2 * self.v + (1 - beta2) * g**2
+        m_hat, v_hat = self.m / (1 - beta1**self.t), self.v / (1 - beta2**self.t)
+        self.x = self.x - self.lr * m_hat / (np.sqrt(v_hat.max()) + self.eps)
 
 
 class SGD:

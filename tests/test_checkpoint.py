@@ -13,6 +13,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 import tracemalloc
 import warnings
@@ -31,7 +32,15 @@ from taichi_dr.fit_run import OPTIMIZERS
 KINDS = [name for name, kind in OPTIMIZERS.items() if hasattr(optim, kind)]
 FUZZ = settings(max_examples=int(os.environ.get("FUZZ", 60)), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 RESUMABLE = pathlib.Path(__file__).with_name("resumable.py")
+MEMORY = pathlib.Path("/dev/shm")  # a file system in memory, if there is one
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
+
+
+@pytest.fixture
+def tmp_path():
+    """A folder in memory: that something is on the disk, a busy one may take a second to say, and here it is asked hundreds of times."""
+    with tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as folder:
+        yield pathlib.Path(folder)
 
 
 # --- Files --------------------------------------------------------------------------------------------------------
@@ -365,17 +374,25 @@ def end_of(path):
         return {name: saved[name].tobytes() for name in saved.files if name not in ("meta", "history.seconds")}
 
 
+@pytest.fixture(scope="module")
+def whole(request):
+    """The end of the program that nobody stopped, and how many seconds it had steps."""
+    with tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as folder:
+        path = pathlib.Path(folder) / "whole.npz"
+        with child(path, request.config.getoption("--arch")) as process:
+            begun(process)
+            started = time.monotonic()
+            process.stdout.read()
+        assert process.returncode == 0
+        return end_of(path), time.monotonic() - started
+
+
 @posix
-def test_kill_at_any_moment(arch, tmp_path):
+def test_kill_at_any_moment(arch, tmp_path, whole):
     seed = int(os.environ.get("SEED", time.time_ns() % 2**32))
     print("seed", seed)
     random, kills = np.random.default_rng(seed), int(os.environ.get("KILLS", 2))
-    with child(tmp_path / "whole.npz", arch) as whole:
-        begun(whole)
-        started = time.monotonic()
-    length = time.monotonic() - started
-    assert whole.returncode == 0
-    path, starts = tmp_path / "a.npz", []
+    path, starts, (end, length) = tmp_path / "a.npz", [], whole
     for _ in range(kills):
         with child(path, arch) as process:
             starts.append(begun(process))
@@ -384,13 +401,12 @@ def test_kill_at_any_moment(arch, tmp_path):
         print("from step", starts[-1], "killed" if process.returncode else "ended before it was killed", sorted(os.listdir(tmp_path)))
     assert "ended steps" in run(path, arch)
     assert starts == sorted(starts)
-    assert end_of(path) == end_of(tmp_path / "whole.npz")
-    assert sorted(os.listdir(tmp_path)) == ["a.npz", "whole.npz"]
+    assert end_of(path) == end
+    assert os.listdir(tmp_path) == ["a.npz"]
 
 
 @posix
-def test_ctrl_c_of_a_program(arch, tmp_path):
-    run(tmp_path / "whole.npz", arch)
+def test_ctrl_c_of_a_program(arch, tmp_path, whole):
     with child(tmp_path / "a.npz", arch, "1000") as process:
         begun(process)
         time.sleep(0.1)
@@ -400,7 +416,7 @@ def test_ctrl_c_of_a_program(arch, tmp_path):
     with Checkpoint(tmp_path / "a.npz") as saved:
         assert 0 < saved.meta["made"] < 200
     assert "ended steps" in run(tmp_path / "a.npz", arch, "1000")
-    assert end_of(tmp_path / "a.npz") == end_of(tmp_path / "whole.npz")
+    assert end_of(tmp_path / "a.npz") == whole[0]
 
 
 # --- Hostile files ------------------------------------------------------------------------------------------------
@@ -473,7 +489,7 @@ def test_hostile_entries(data, saved_bytes, f32, tmp_path):
     meta = json.loads(arrays.pop("meta").tobytes())
     for _ in range(data.draw(st.integers(1, 3))):
         if data.draw(st.booleans()):
-            which = data.draw(st.sampled_from([meta, meta["settings"]] if isinstance(meta.get("settings"), dict) else [meta]))
+            which = data.draw(st.sampled_from([meta, meta["settings"]] if isinstance(meta.get("settings"), dict) and meta["settings"] else [meta]))
             which[data.draw(st.sampled_from(sorted(which)))] = data.draw(st.one_of(JSON, st.integers(0, 15)))
         elif arrays:
             name = data.draw(st.sampled_from(sorted(arrays)))
@@ -497,6 +513,17 @@ def test_hostile_entries(data, saved_bytes, f32, tmp_path):
             with archive.open(f"{name}.npy", "w") as stream:
                 np.lib.format.write_array(stream, values)
     refused_or_ends(path)
+
+
+@pytest.mark.parametrize("steps", [-1, 13, 2**62])
+def test_hostile_count_of_steps(steps, saved_bytes, f32, tmp_path):
+    path = tmp_path / "a.npz"
+    path.write_bytes(saved_bytes)
+    with Checkpoint(path) as saved:
+        arrays, meta = {name: saved.read(name) for name in saved.entries if name != "meta"}, saved.meta
+    checkpoint.save(path, arrays | {"optimizers.one.x.steps": np.array(steps)}, meta)
+    with pytest.raises(ValueError, match=f"expected steps of optimizers from 0 to 12, got {steps}; begin anew"):
+        resumed(path)
 
 
 def archive(path, entries, **options):

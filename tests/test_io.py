@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from taichi_dr import io
+from taichi_dr.io import textures
 from taichi_dr.io.texels import bake_atlas, sample_image, texel_barycentrics
 
 SPOT = Path(__file__).parents[2] / "shared/data/spot/spot_triangulated.obj"
@@ -291,6 +292,22 @@ def test_absurd_images_are_not_decoded(obj):
         assert peak_megabytes() - memory < 50 and (mesh.texels[..., 0] == 1).all()
     (path.parent / "t.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
     with pytest.warns(UserWarning, match="expected an image, got PostScript"):
+        io.read(path)
+
+
+def test_images_are_read_once_and_bounded_together(obj, monkeypatch):
+    """A small image and many materials that each repeat it must not fill the memory."""
+    lines = [f"newmtl m{k}\nmap_Kd -o {k} 0 0 t.png\n" for k in range(9)]
+    faces = "".join(f"usemtl m{k}\nf 1/1 2/2 3/3\n" for k in range(9))
+    path = obj("mtllib m.mtl\n" + TRIANGLE + "vt 0 0\nvt 3 0\nvt 0 3\n" + faces, m__mtl="".join(lines), t__png=checkered(16, 16))
+    reads = []
+    monkeypatch.setattr("taichi_dr.io.mtl.read_image", lambda image, most: reads.append(image) or textures.read_image(image, most))
+    assert io.read(path, "uv").texture is not None and len(reads) == 1
+    monkeypatch.setattr("taichi_dr.atlas.MAX_TEXELS", 9 * 48 * 48 - 1)
+    with pytest.raises(ValueError, match="the images of 9 materials need more than 20735 texels; make them smaller"):
+        io.read(path, "uv")
+    monkeypatch.setattr("taichi_dr.io.mtl.MAX_TEXELS", 200)
+    with pytest.warns(UserWarning, match="t.png cannot be read .*expected at most 200 pixels, got 16 x 16"):
         io.read(path)
 
 

@@ -244,9 +244,11 @@ def test_a_sphere_deforms_without_folding(f32):
         return float(read(loss)), folds(read(vertices())[0].astype(np.float64), faces)
 
     steps = dr.LargeSteps(sphere)
-    loss, folded = fit(steps.coordinates, dr.optim.AdamUniform([steps.coordinates], lr=0.05), steps.vertices)
+    loss, folded = fit(steps.coordinates, dr.optim.AdamUniform([steps.coordinates], lr=0.1), steps.vertices)
     plain = array(x[None])
     plain_loss, plain_folded = fit(plain, dr.optim.Adam([plain], lr=0.01), lambda: plain)
     print(f"large steps: loss {loss:.4f}, folded {folded:.4f}; Adam: loss {plain_loss:.4f}, folded {plain_folded:.4f}")
-    assert loss < 0.05 and folded == 0
-    assert plain_folded > 0.02
+    least = dr.scalar()
+    dr.losses.silhouette_iou(goal, goal, least)  # not zero, since silhouettes are soft
+    assert loss < float(read(least)) + 0.02 and folded == 0
+    assert plain_folded > 0.1

@@ -13,7 +13,7 @@ from taichi_dr.gradcheck import gradcheck
 from taichi_dr.tape import Tape
 
 IMAGE_LOSSES = ("mse", "l1", "silhouette_iou")
-REGULARIZERS = ("laplacian", "flatten", "edge_length")
+REGULARIZERS = ("laplacian", "flatten", "edge_length", "normal_consistency", "cotangent_laplacian")
 # Images, long rows, vertices, numbers; and a target that serves all views.
 SHAPES = {
     "images": ((3, 5, 7, 4), (3, 5, 7, 4)),
@@ -361,8 +361,24 @@ def test_regularizers_of_a_regular_tetrahedron(f32):
 
 
 def test_a_plane_is_flat(f32):
-    m, _, _ = make_mesh("grid")
+    m, x, _ = make_mesh("grid")
     assert run(lambda loss: losses.flatten(m, loss)) < 1e-4
+    before = [run(lambda loss, f=f: f(m, loss)) for f in (losses.normal_consistency, losses.cotangent_laplacian, losses.laplacian)]
+    x[0, 12] += (0.06, -0.04, 0.0)  # in the middle, two edges from the border, along the plane
+    write(m.vertices, x)
+    after = [run(lambda loss, f=f: f(m, loss)) for f in (losses.normal_consistency, losses.cotangent_laplacian, losses.laplacian)]
+    np.testing.assert_allclose(after[:2], before[:2], atol=1e-6)
+    assert after[2] > before[2] + 1e-3
+
+
+def test_a_sphere_is_round(f32):
+    """The cotangent Laplacian of a sphere is along the normal, however uneven its faces: no vertex slides."""
+    m, x, _ = make_mesh("icosphere")
+    run(lambda loss: losses.cotangent_laplacian(m, loss))
+    gradient = read(m.vertices.grad)[0]
+    along = (gradient * x[0]).sum(axis=1)
+    assert (along > 0).all()
+    assert np.linalg.norm(gradient - along[:, None] * x[0], axis=1).max() < 0.05 * along.max()
 
 
 def test_flatten_without_inner_edges_adds_nothing(f32):

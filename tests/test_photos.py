@@ -141,7 +141,9 @@ def test_masks_of_the_same_stem(f32, rng, tmp_path, mask_name):
     alpha = np.where(rgba[0, ..., 3] > 127, 255, 0)[..., None]
     np.testing.assert_allclose(photos.image(0), composited(np.concatenate([stored, alpha], axis=-1)), atol=1e-6)
     assert (photos.image(1)[..., 3] == 1).all()
-    assert "1 of 2 have no file in" in photos.summary() and photos.names == ("0001.jpg", "0002.jpg")
+    summary = photos.summary()
+    assert "1 of 2 have masks of 0 and 1, which count as 0 and 255: 0001.jpg" in summary
+    assert "1 of 2 have no file in" in summary and photos.names == ("0001.jpg", "0002.jpg")
     shutil.move(tmp_path / "masks", tmp_path.with_name(tmp_path.name + "_masks"))
     elsewhere = dr.Photos.load(tmp_path, masks=f"../{tmp_path.name}_masks")
     np.testing.assert_array_equal(elsewhere.image(0), photos.image(0))
@@ -619,6 +621,13 @@ def test_a_file_that_changes_after_loading(f32, rng, data):
     write_png(data / "images/3.png", pictures(rng, 1, (4, 4))[0])
     with pytest.raises(ValueError, match="images/3.png: expected 30 x 20 pixels, as 3.png had, got 4 x 4"):
         photos.image(3)
+
+
+def test_folders_that_the_user_names_may_be_links(f32, data):
+    expected = dr.Photos.load(data).image(1)
+    linked("images", folder=True)(data)
+    photos = dr.Photos.load(data, images="images")
+    np.testing.assert_array_equal(photos.image(1), expected)
 
 
 def test_photographs_of_several_sizes(f32, rng, data):

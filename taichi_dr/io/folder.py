@@ -42,14 +42,15 @@ class Folder:
         """
         parts = name.replace("\\", "/").split("/")
         fix = f"only files of {self.path} are read; move it there and name it relative to that"
-        if name[:1] in ("/", "\\", "~") or PureWindowsPath(name).drive or ".." in parts:
+        if name[:1] in ("/", "\\") or PureWindowsPath(name).drive or ".." in parts:
             raise ValueError(f"{where}: expected a file within the folder, got {reprlib.repr(name)}; {fix}")
         try:
             target = self.root.joinpath(*parts).resolve()
         except (OSError, RuntimeError, ValueError) as error:
             raise ValueError(f"{where}: expected a file name, got {reprlib.repr(name)}; correct it") from error
         if not target.is_relative_to(self.root):
-            raise ValueError(f"{where}: expected a file within the folder, got {reprlib.repr(name)}, a link that leads out of it; {fix}")
+            came = f"got {reprlib.repr(name)}, a link that leads out of it"
+            raise ValueError(f"{where}: expected a file within the folder, {came}; {fix}, or give its folder as an argument")
         return target
 
     def find(self, names: Iterable[str], where: str) -> str | None:

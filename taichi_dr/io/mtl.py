@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..atlas import MAX_TEXELS
 from .data import GREY, warn
 from .lines import floats, malformed, rest, statements
-from .textures import read_image
+from .textures import MAX_PIXELS, read_image
 
 NO_MATERIAL = ("None", "(null)")  # exporters write these for faces without a material
 
@@ -54,10 +55,11 @@ def read_materials(path: Path, libraries: list[str], names: list[str]) -> dict[s
     """
     definitions = _definitions(path, libraries, names) if names else {}
     maps: dict[tuple[str, Path], ColorMap | None] = {}
+    images: dict[Path, np.ndarray] = {}
     for definition in definitions.values():
         source = definition.map_arguments, definition.folder
         if definition.map_arguments and source not in maps:
-            maps[source] = _load_map(path.parent, *source)
+            maps[source] = _load_map(path.parent, *source, images)
     return {name: Material(d.color, maps.get((d.map_arguments, d.folder))) for name, d in definitions.items()}
 
 
@@ -107,8 +109,8 @@ def _parse_library(library: Path) -> dict[str, _Definition]:
     return definitions
 
 
-def _load_map(root: Path, arguments: str, folder: Path) -> ColorMap | None:
-    """The image of `map_Kd`; of its options, scale, offset and clamp are heeded."""
+def _load_map(root: Path, arguments: str, folder: Path, images: dict[Path, np.ndarray]) -> ColorMap | None:
+    """The image of `map_Kd`, out of those read before or added to them; of its options, scale, offset and clamp are heeded."""
     transform = {"s": np.ones(2), "o": np.zeros(2)}
     clamp = False
     start = 0
@@ -125,7 +127,10 @@ def _load_map(root: Path, arguments: str, folder: Path) -> ColorMap | None:
     if image is None:
         return None
     try:
-        return ColorMap(read_image(image), transform["s"], transform["o"], clamp)
+        if image not in images:
+            left = MAX_TEXELS - sum(known.shape[0] * known.shape[1] for known in images.values())
+            images[image] = read_image(image, min(MAX_PIXELS, left))
+        return ColorMap(images[image], transform["s"], transform["o"], clamp)
     except Exception as problem:  # image decoders raise about anything
         warn(f"the image {image} cannot be read ({problem}); its faces get a plain color")
         return None

@@ -43,7 +43,7 @@ def read_photograph(path: Path) -> np.ndarray:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """(H, W) uint8 of a mask: its alpha where it has one that says anything, else its brightness; 0 and 1 count as 0 and 255.
+    """(H, W) uint8 of a mask: its alpha where it has one that says anything, else its brightness.
 
     Raises:
         ValueError, OSError: as `read_photograph`.
@@ -57,7 +57,7 @@ def read_mask(path: Path) -> np.ndarray:
                 mask = np.asarray(image.convert("RGBA"))[..., 3]
             if mask is None or mask.min() == 255:
                 mask = np.asarray(image.convert("L"))
-    return mask * np.uint8(255) if mask.max() == 1 else mask
+    return mask
 
 
 def _eight_bit_grey(image: Image.Image) -> np.ndarray:

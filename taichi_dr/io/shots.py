@@ -190,9 +190,8 @@ class _Finder:
     def _image(self, name: str, where: str) -> Source:
         """An image named as in a transforms.json, with or without its suffix."""
         if self.images is not None:
-            self.folder.place(name, where)
-            parts = PurePosixPath(name.replace("\\", "/")).parts
-            name = "/".join(parts[1:] or parts)
+            path = PurePosixPath(name.replace("\\", "/"))
+            name = "/".join(path.parts[1:]) if len(path.parts) > 1 and not path.is_absolute() else str(path)
         return _found(self.images or self.folder, [name, *(name + suffix for suffix in SUFFIXES)], where)
 
     def _mask(self, name: str, mask_path: Any, where: str) -> Source | None:

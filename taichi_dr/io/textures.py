@@ -13,20 +13,21 @@ MAX_PIXELS = 1 << 26  # of one image, 8192 x 8192
 MAX_RATIO = 10_000  # pixels per byte of a PNG or JPEG: deflate has at most 8256, of one bit each
 
 
-def refuse_absurd(where: str, image: Image.Image, length: int) -> None:
+def refuse_absurd(where: str, image: Image.Image, length: int, most: int = MAX_PIXELS) -> None:
     """Raise for an opened image, before it is decoded, that is too large to be one, or larger than its file can hold.
 
     Args:
         where: the file, for the message.
         image: opened, not decoded.
         length: of the file, bytes.
+        most: pixels that it may have.
 
     Raises:
         ValueError: it is so, or a program, which Pillow would have Ghostscript run.
     """
     pixels = image.width * image.height
-    if pixels > MAX_PIXELS:
-        raise ValueError(f"{where}: expected at most {MAX_PIXELS} pixels, got {image.width} x {image.height}; resize the image first")
+    if pixels > most:
+        raise ValueError(f"{where}: expected at most {most} pixels, got {image.width} x {image.height}; resize the image first")
     if pixels == 0 or image.format in ("PNG", "JPEG") and pixels > MAX_RATIO * length:
         came = f"{image.width} x {image.height} pixels in {length} bytes"
         raise ValueError(f"{where}: expected an image that its file can hold, got {came}; copy it again")
@@ -34,11 +35,12 @@ def refuse_absurd(where: str, image: Image.Image, length: int) -> None:
         raise ValueError(f"{where}: expected an image, got PostScript, which is a program; convert it to PNG")
 
 
-def read_image(source: Path | bytes) -> np.ndarray:
+def read_image(source: Path | bytes, most: int = MAX_PIXELS) -> np.ndarray:
     """(H, W, 3) image in [0, 1], the first of several, without gamma change and without alpha.
 
     Args:
         source: a file, or the contents of one.
+        most: pixels that it may have.
 
     Raises:
         OSError, ValueError, and what else Pillow raises: it is no image, or a damaged one.
@@ -48,7 +50,7 @@ def read_image(source: Path | bytes) -> np.ndarray:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of what is refused below
         opened = Image.open(io.BytesIO(data))
     with opened as image:
-        refuse_absurd("image" if isinstance(source, bytes) else str(source), image, len(data))
+        refuse_absurd("image" if isinstance(source, bytes) else str(source), image, len(data), most)
         deep = _deep_raw_modes(image)
         if deep is None:
             return image_values(image)
