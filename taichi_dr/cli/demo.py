@@ -24,8 +24,8 @@ USAGE = "[-o OUT] [options]"
 EXAMPLES = """\
   taichi-dr demo
   taichi-dr demo --mesh teapot -o out/teapot"""
-VIEWS, SIZE = 24, 128
-SETTINGS = {"steps": 150, "vertices": 2500, "views_per_step": 2}
+VIEWS, SIZE = 24, 160
+SETTINGS = {"steps": 200, "vertices": 4000, "views_per_step": 2}
 
 
 def add_arguments(parser: Parser) -> None:
