@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -107,14 +108,26 @@ def test_help_of_each_has_examples_that_it_understands(command, run, monkeypatch
     code, out, _ = run(command, "--help")
     assert code == 0 and "examples:" in out and "--debug" in out and "--quiet" in out
     assert max(map(len, out.splitlines())) <= 150
-    examples = [line.split("   ")[0].strip() for line in out.partition("examples:")[2].splitlines() if line.startswith("  taichi-dr")]
+    examples = [line.strip() for line in out.partition("examples:")[2].splitlines() if line.startswith("  taichi-dr")]
     assert examples
-    module = __import__(f"taichi_dr.cli.{command.replace('-', '_')}", fromlist=["run"])
+    understood(examples, run, monkeypatch)
+
+
+def understood(lines, run, monkeypatch):
+    """Commands as they are typed, with a remark after # or three spaces: their options are read, nothing else is done."""
     seen = []
-    monkeypatch.setattr(module, "run", lambda options, parser: seen.append(options))
-    for line in examples:
-        assert run(*line.split()[1:])[0] == 0, line
-    assert len(seen) == len(examples)
+    for command in cli.COMMANDS:
+        monkeypatch.setattr(f"taichi_dr.cli.{command.replace('-', '_')}.run", lambda options, parser: seen.append(options))
+    for line in lines:
+        assert run(*re.split(" #|   ", line)[0].split()[1:])[0] == 0, line
+    assert len(seen) == len(lines)
+
+
+def test_what_the_documentation_says_to_type_is_understood(run, monkeypatch):
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    lines = [line for page in pages for line in re.findall(r"^taichi-dr \w.*", page.read_text(encoding="utf-8"), re.MULTILINE)]
+    assert lines
+    understood(lines, run, monkeypatch)
 
 
 def test_without_words_it_is_the_help(run):
