@@ -645,6 +645,11 @@ def test_missing_packages_and_extras(run, backends, monkeypatch):
     assert code == 1 and "missing: scipy" in out and "pip install scipy" in out and 'pip install "taichi_dr[video]"' in out
 
 
+def test_every_extra_for_users_is_known():
+    extras = toml.read(ROOT / "pyproject.toml")["project"]["optional-dependencies"]
+    assert {extra for extra, _ in doctor.EXTRAS.values()} == set(extras) - {"test", "docs", "benchmark"}
+
+
 def test_the_self_test_itself(arch, tmp_path):
     done = subprocess.run(doctor.command(arch), capture_output=True, text=True, timeout=300, env=os.environ | {"PYTHONPATH": str(ROOT)}, cwd=tmp_path)
     found = json.loads(done.stdout.splitlines()[-1])

@@ -72,6 +72,8 @@ def _parser() -> Parser:
 
 def _run(name: str, words: list[str]) -> int:
     debug = "--debug" in words
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_MININTERVAL", "10")  # seconds: in a file the lines of a progress bar stay
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
