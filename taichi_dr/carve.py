@@ -5,6 +5,8 @@ import math
 import numpy as np
 from scipy import ndimage, sparse
 
+from .arrays import capacity
+from .camera import Camera
 from .frame import EYE, FORWARD, SCALE
 from .hull import Bounds, frames_of
 from .mesh import Mesh
@@ -43,36 +45,48 @@ def visual_hull(photos: Photos, cells: int = 80, bounds: Bounds | None = None) -
     if isinstance(cells, bool) or not isinstance(cells, int) or not 8 <= cells <= 512:
         raise ValueError(f"cells: expected a whole number from 8 to 512, got {cells!r}")
     center, radius = photos.bounds() if bounds is None else bounds
-    axis = np.linspace(-ROOM * radius, ROOM * radius, cells + 1)
-    distance = np.full((cells + 1) ** 3, np.inf)
+    axis, cell = np.linspace(-ROOM * radius, ROOM * radius, cells + 1), 2 * ROOM * radius / cells
+    points = center + np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+    distance = np.full(len(points), np.inf)
+    near = np.arange(len(points))  # not yet so far outside that it makes no difference to the surface
     for k in range(len(photos)):
-        camera, mask = photos.camera(k), photos.image(k)[..., 3] > INSIDE
-        inside = ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
-        inside -= 0.5 * np.sign(inside)  # to the outline rather than to the next pixel's center
-        frame = frames_of(camera)[0]
-        focal = 0.5 * min(camera.size) * float(frame[SCALE, :2].min())
-        is_cut = mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()
-        outside = np.inf if is_cut else -math.hypot(*camera.size)  # what is beyond the image is unknown where the object goes on there
-        for begin in range(0, len(distance), CHUNK):
-            points = center + np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)[begin : begin + CHUNK]
-            place = camera.project(points)[0]
-            seen = np.isfinite(place).all(axis=1)
-            rows, columns = np.where(seen, place[:, 1], -1e6) - 0.5, np.where(seen, place[:, 0], -1e6) - 0.5
-            pixels = ndimage.map_coordinates(inside, [rows, columns], order=1, mode="constant", cval=outside)
-            depth = np.maximum((points - frame[EYE]) @ frame[FORWARD], 0.0)
-            scale = 1 / focal if camera.orthographic else depth / focal
-            distance[begin : begin + CHUNK] = np.minimum(distance[begin : begin + CHUNK], np.where(seen, pixels * scale, np.inf))
+        view = _Outline(photos.camera(k), photos.image(k)[..., 3] > INSIDE)
+        for some in np.array_split(near, -(-len(near) // CHUNK)) if len(near) else []:
+            distance[some] = np.minimum(distance[some], view.distance(points[some]))
+        near = near[distance[near] > -2 * cell]
     volume = np.nan_to_num(distance, posinf=radius).reshape((cells + 1,) * 3)
     # What reaches the border of the grid is closed there.
-    volume[[0, -1]] = volume[:, [0, -1]] = volume[:, :, [0, -1]] = -2 * radius / cells
+    volume[[0, -1]] = volume[:, [0, -1]] = volume[:, :, [0, -1]] = -cell
     if not (volume > 0).any():
         raise ValueError(
             f"photos: expected masks with a place in common, got none on a grid of {cells} cells; take more cells, or check cameras and masks"
         )
-    vertices, faces, _, _ = marching_cubes(volume, 0.0, spacing=(2 * ROOM * radius / cells,) * 3, gradient_direction="ascent")
+    vertices, faces, _, _ = marching_cubes(volume, 0.0, spacing=(cell,) * 3, gradient_direction="ascent")
     faces = _large_pieces(faces, len(vertices))
     used, faces = np.unique(faces, return_inverse=True)
     return Mesh(vertices[used] - ROOM * radius + center, faces.reshape(-1, 3).astype(np.int32))
+
+
+class _Outline:
+    """Signed distances to the cone of a mask."""
+
+    def __init__(self, camera: Camera, mask: np.ndarray) -> None:
+        inside = ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
+        self.camera, self.inside = camera, inside - 0.5 * np.sign(inside)  # to the outline rather than to the next pixel's center
+        self.frame = frames_of(camera)[0]
+        self.focal = 0.5 * min(camera.size) * float(self.frame[SCALE, :2].min())
+        is_cut = mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()
+        self.beyond = np.inf if is_cut else -math.hypot(*camera.size)  # where the object goes on beyond the image it is not known
+
+    def distance(self, points: np.ndarray) -> np.ndarray:
+        """Of (N, 3), in world units, positive inside, infinite where this view says nothing."""
+        padded = np.concatenate([points, np.repeat(points[:1], capacity(len(points)) - len(points), axis=0)])  # arrays of few sizes
+        place = self.camera.project(padded)[0, : len(points)]
+        seen = np.isfinite(place).all(axis=1)
+        rows, columns = (np.where(seen, place[:, axis], -1e6) - 0.5 for axis in (1, 0))
+        pixels = ndimage.map_coordinates(self.inside, [rows, columns], order=1, mode="constant", cval=self.beyond)
+        depth = 1.0 if self.camera.orthographic else np.maximum((points - self.frame[EYE]) @ self.frame[FORWARD], 1e-9)
+        return np.where(seen, pixels * depth / self.focal, np.inf)
 
 
 def _large_pieces(faces: np.ndarray, count: int) -> np.ndarray:

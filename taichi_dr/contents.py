@@ -17,6 +17,7 @@ from .arrays import scalar as scalar
 from .arrays import write as write
 from .camera import Camera as Camera
 from .camera import project as project
+from .carve import visual_hull as visual_hull
 from .deferred import DeferredRenderer as DeferredRenderer
 from .diagnose import diagnose as diagnose
 from .fit_run import Parameter as Parameter
@@ -56,6 +57,9 @@ from .raster.downsample import downsample as downsample
 from .raster.microedge import microedges as microedges
 from .raster.soft import soft_rasterize as soft_rasterize
 from .raster.visible import rasterize as rasterize
+from .reconstruct import Reconstruction as Reconstruction
+from .reconstruct import Settings as Settings
+from .reconstruct import reconstruct as reconstruct
 from .recording import Recording as Recording
 from .remesh import remesh as remesh
 from .render import SoftRenderer as SoftRenderer
@@ -69,3 +73,4 @@ from .shadows import ShadowMaps as ShadowMaps
 from .smooth import smooth as smooth
 from .subdivide import subdivide as subdivide
 from .tape import Tape as Tape
+from .unwrap import unwrap as unwrap

@@ -1,5 +1,6 @@
 """From photographs to a mesh: the fit that `taichi-dr fit` runs, with settings that suit most objects."""
 
+import dataclasses
 import math
 import os
 from dataclasses import dataclass
@@ -8,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from . import losses, schedules, shapes
-from .arrays import Array, array, read, unrecorded
+from .arrays import Array, array, read, unrecorded, write
 from .carve import visual_hull
 from .deferred import DeferredRenderer
 from .fit_run import Parameter, Step
 from .fitting import Result, fit
 from .frame import EYE
 from .hull import Bounds, frames_of
+from .inpaint import fill_unseen
 from .large_steps import LargeSteps
 from .mesh import Mesh
 from .photos import Photos
@@ -23,8 +25,12 @@ from .recording import Recording
 from .remesh import remesh
 from .render import SoftRenderer
 from .smooth import smooth
+from .unwrap import unwrap
 
+CHECKPOINT = "checkpoint.npz"
+START_ITERATIONS = 3  # of the remeshing of the hull
 SHOWN = 4  # photographs in the report
+SEEN = 0.1  # share of the mean coverage from which a texel counts as seen
 SPHERE = 0.6  # of the radius of the ball around the object, for a start from a sphere
 
 
@@ -119,7 +125,7 @@ def reconstruct(
     scene = _Scene(photos, settings, bounds, mesh)
     result = scene.fit(folder, resume, progress)
     mesh = scene.shown()
-    if settings.texture == "uv":
+    if settings.texture == "uv" and not result.interrupted:
         mesh = _textured(mesh, photos, settings, scene, folder, resume, progress)
     if scene.recording is not None:
         scene.recording.finish(mesh, pictures=lambda: scene.pictures(mesh))
@@ -130,12 +136,12 @@ def reconstruct(
 
 def _first_mesh(photos: Photos, settings: Settings, bounds: Bounds) -> Mesh:
     """The hull or a sphere, in triangles of equal sides, grey."""
-    if settings.start == "hull":
-        rough = visual_hull(photos, bounds=bounds)
-    else:
-        sphere = shapes.icosphere(5)
-        rough = sphere.with_vertices(array(read(sphere.vertices) * (SPHERE * bounds.radius) + bounds.center))
-    return remesh(smooth(rough), _edge_length(rough, settings.vertices)).mesh
+    if settings.start == "sphere":
+        levels = max(1, round(math.log(max(settings.vertices, 12) / 10, 4)))  # of 10 * 4^levels + 2 vertices
+        sphere = shapes.icosphere(levels, SPHERE * bounds.radius)
+        return sphere.with_vertices(array(read(sphere.vertices) + bounds.center))
+    rough = smooth(visual_hull(photos, bounds=bounds))
+    return remesh(rough, _edge_length(rough, settings.vertices), START_ITERATIONS).mesh
 
 
 def _edge_length(mesh: Mesh, vertices: int) -> float:
@@ -160,7 +166,7 @@ class _Scene:
         self._begin(mesh)
 
     def _begin(self, mesh: Mesh) -> None:
-        self.mesh = mesh
+        self.mesh, self.anchor = mesh, read(mesh.vertices)
         self.large = LargeSteps(mesh, self.settings.smoothness) if self.settings.large_steps else None
 
     def parameters(self) -> dict[str, Array]:
@@ -177,16 +183,25 @@ class _Scene:
 
     def fit(self, folder: Path | None, resume: bool, progress: bool) -> Result:
         s = self.settings
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
         shape, colors = self.parameters().values()
         moved = {
             "shape": Parameter(shape, s.lr * self.bounds.radius, optimizer="adam_uniform" if s.large_steps else "adam"),
             "colors": Parameter(colors, s.color_lr),
         }
-        return fit(
+        result = fit(
             moved, self._objective, s.steps, schedule=schedules.exponential(0.1), blur=s.blur, views=len(self.photos),
-            views_per_step=min(s.views_per_step, len(self.photos)), seed=s.seed, on_step=self._after, progress=progress,
-            checkpoint=None if folder is None else folder / "checkpoint.npz", resume=resume,
+            views_per_step=min(s.views_per_step, len(self.photos)), seed=s.seed, progress=progress,
+            on_step=lambda step: self._after(step, folder, resume), checkpoint=None if folder is None else folder / CHECKPOINT, resume=resume,
+            state=self._state, load_state=self._load_state,
         )  # fmt: skip
+        if folder is not None and self.recording is None:  # no step was left to make
+            self._record(folder, s.steps)
+        return result
+
+    def _record(self, folder: Path, resume_at: int | None) -> None:
+        self.recording = Recording(folder, steps=self.settings.steps, config=dataclasses.asdict(self.settings), resume_at=resume_at)
 
     def _objective(self, step: Step) -> None:
         camera, target = self.photos.batch(step.views)
@@ -196,8 +211,32 @@ class _Scene:
         losses.silhouette_iou(image, target, step.term("silhouette"), self.settings.silhouette)
         losses.normal_consistency(mesh, step.term("normals"), self.settings.normals)
 
-    def _after(self, step: Step) -> None:
-        pass
+    def _after(self, step: Step, folder: Path | None, resume: bool) -> None:
+        if folder is not None and self.recording is None:
+            self._record(folder, step.index if resume else None)
+        if self.recording is not None:
+            is_due = self.recording.due(step.index)
+            mesh = self.shown() if is_due else None
+            terms = {name.removeprefix("term."): value for name, value in step.values.items() if name.startswith("term.")}
+            self.recording.add(step.index, step.values["loss"], terms, pictures=lambda: self.pictures(mesh), mesh=mesh)
+        if step.index + 1 == round(self.soft * step.steps):
+            self._remesh(step)
+
+    def _remesh(self, step: Step) -> None:
+        """Triangles of equal sides again, after a sphere was drawn out to the shape; colors and their moments are carried."""
+        now = Mesh(read(self.now().vertices), read(self.mesh.faces), read(self.mesh.colors))
+        mesh, weights = remesh(smooth(now, 3), _edge_length(now, self.settings.vertices))
+        self._begin(mesh)
+        shape, colors = self.parameters().values()
+        step.replace("shape", shape)
+        step.replace("colors", colors, lambda moments: (weights @ moments[0])[None])
+
+    def _state(self) -> dict[str, np.ndarray]:
+        return {"faces": read(self.mesh.faces), "vertices": self.anchor}
+
+    def _load_state(self, state: dict[str, np.ndarray]) -> dict[str, Array]:
+        self._begin(Mesh(state["vertices"], state["faces"].astype(np.int32)))
+        return self.parameters()
 
     def pictures(self, mesh: Mesh) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Some photographs, and the mesh from there."""
@@ -214,3 +253,25 @@ class _Scene:
                 overlaps.append((a * b).sum() / max((a + b - a * b).sum(), 1e-9))
                 errors.append(((image - photo)[..., :3] ** 2).mean())
         return float(np.mean(overlaps)), float(-10 * np.log10(max(np.mean(errors), 1e-12)))
+
+
+# --- Texture -------------------------------------------------------------------------------------------------------------
+
+
+def _textured(mesh: Mesh, photos: Photos, settings: Settings, scene: _Scene, folder: Path | None, resume: bool, progress: bool) -> Mesh:
+    """The mesh with a texture, which begins as the colors of the vertices and is fitted while the shape stays."""
+    textured = unwrap(mesh, settings.texture_size)
+    renderer = DeferredRenderer(antialias=1, edges=None, **scene.depths)
+
+    def objective(step: Step) -> None:
+        camera, target = photos.batch(step.views)
+        losses.mse(renderer(textured, camera), target, step.loss, 10.0)
+
+    fit(
+        {"texture": Parameter(textured.texture, settings.color_lr, bounds=(0, 1))}, objective, max(1, settings.steps // 4),
+        schedule=schedules.exponential(0.1), views=len(photos), views_per_step=min(settings.views_per_step, len(photos)), seed=settings.seed,
+        progress=progress, checkpoint=None if folder is None else folder / "texture.npz", resume=resume,
+    )  # fmt: skip
+    coverage = sum(renderer.texel_coverage(textured, photos.camera(k)) for k in range(len(photos)))
+    write(textured.texture, fill_unseen(textured.texture, coverage > SEEN * coverage.mean()))
+    return textured

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 import taichi_dr as dr
 from taichi_dr import cli, live, runtime
-from taichi_dr import reconstruct as method
 from taichi_dr.cli import demo, doctor, fit, machine, selftest, toml
 from taichi_dr.cli import settings as fields
 from taichi_dr.io.colmap import read_colmap
@@ -32,10 +31,6 @@ def run(f32, monkeypatch, capsys, tmp_path):
     """Run a command in this process, in an empty folder; gives back (exit code, stdout, stderr)."""
     monkeypatch.setattr(runtime, "init", lambda *_, **__: runtime.device())
     monkeypatch.chdir(tmp_path)
-    if not hasattr(method, "reconstruct"):
-        import stand_in
-
-        monkeypatch.setattr(method, "reconstruct", stand_in.reconstruct, raising=False)
 
     def call(*words):
         capsys.readouterr()
@@ -340,18 +335,8 @@ def test_photographs_are_shrunk_and_held_out_as_asked(run, photos, tmp_path):
 
 def test_ctrl_c_saves_and_says_how_to_go_on(photos, tmp_path, run):
     """A real signal to a process of its own."""
-    script = tmp_path / "program.py"
-    lines = [
-        f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]!r}",
-        "from taichi_dr import reconstruct as method",
-        "if not hasattr(method, 'reconstruct'):",
-        "    import stand_in; method.reconstruct = stand_in.reconstruct",
-        "from taichi_dr.cli import main",
-        "sys.exit(main())",
-    ]
-    script.write_text("\n".join(lines))
-    words = [sys.executable, str(script), "fit", str(photos), "-o", "run", "--steps", "100000", "--vertices", "300", "--arch", "cpu"]
-    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    words = [sys.executable, "-m", "taichi_dr", "fit", str(photos), "-o", "run", "--steps", "100000", "--vertices", "300", "--arch", "cpu"]
+    process = subprocess.Popen(words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     rows, end = tmp_path / "run/recording/rows.jsonl", time.monotonic() + 120
     while time.monotonic() < end and not (rows.exists() and len(rows.read_text().splitlines()) > 3):
         time.sleep(0.2)

@@ -33,6 +33,7 @@ EXTRAS = {  # modules: extra, what for
     "OpenEXR": ("exr", "environment maps in OpenEXR"),
     "h5py": ("face", "morphable models in HDF5"),
     "imageio_ffmpeg": ("video", "mp4 files"),
+    "xatlas": ("uv", "textures of meshes that have no texture coordinates"),
     "viser": ("viewer", "viser's viewer"),
 }
 FULL = 200e6  # bytes that should be free where kernels are kept

@@ -15,7 +15,7 @@ from typing import Any
 
 from .. import __version__
 from ..photos import Photos
-from ..reconstruct import Settings
+from ..reconstruct import Settings, reconstruct
 from . import settings as fields
 from . import toml
 from .console import Parser, add_arch, say, say_written, shown, start
@@ -127,8 +127,6 @@ def remove_run(out: Path) -> None:
 
 def carry_out(job: Job, options: Any) -> int:
     """Load, fit and tell; gives back the exit code."""
-    from .. import reconstruct as method  # the function of it is looked up when it is called
-
     job = dataclasses.replace(job, arch=start(job.arch).arch)
     photos = _loaded(job)
     say(options, photos.summary(), "")
@@ -137,7 +135,7 @@ def carry_out(job: Job, options: Any) -> int:
     _replace(job.out / CONFIG, config_text(job))
     photos.save_rig(job.out / "rig.png")
     try:
-        found = method.reconstruct(fitted, job.settings, out=job.out, held_out=held_out, resume=options.resume, progress=not options.quiet)
+        found = reconstruct(fitted, job.settings, out=job.out, held_out=held_out, resume=options.resume, progress=not options.quiet)
     except KeyboardInterrupt:
         _tell_stopped(job.out)
         return 130
