@@ -148,6 +148,8 @@ def test_without_words_it_is_the_help(run):
         (["fit"], "expected a data set"),
         (["fit", "photos"], "expected -o OUT"),
         (["fit", "photos", "-o", "x", "--steps", "many"], "--steps"),
+        (["fit", "photos", "-o", "x", "--texture", "uvw"], "invalid choice: 'uvw'"),
+        (["fit", "photos", "-o", "x", "--encoding", "rgb"], "invalid choice: 'rgb'"),
         (["fit", "photos", "-o", "x", "--resume", "--overwrite"], "leave out one of the two"),
         (["view", "x", "--port", "70000"], "from 0 to 65535"),
         (["doctor", "--arch", "tpu"], "invalid choice"),
@@ -310,6 +312,7 @@ def test_folders_of_a_config_are_relative_to_it(run, photos, tmp_path):
         ("steps = true", "steps: expected a whole number, got True"),
         ("steps = [", "expected TOML"),
         ("texture = 3", "texture: expected text, got 3"),
+        ('start = "cube"', "start: expected one of hull, sphere, got 'cube'"),
         ("blur = 3.0", "blur: expected a list of 2, got 3.0"),
         ("blur = [1.0]", "blur: expected a list of 2"),
         ('blur = ["a", "b"]', "blur: expected a number"),
@@ -324,6 +327,19 @@ def test_a_bad_config_is_refused(line, said, run, photos, tmp_path):
     assert code == 1 and said in err and "bad.toml" in err and not (tmp_path / "run").exists()
 
 
+def test_a_texture(run, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, _, err = run("fit", photos, "-o", "run", *QUICK, "--texture", "uv")
+    assert code == 1 and 'pip install "taichi_dr[uv]"' in err and not (tmp_path / "run").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    pytest.importorskip("xatlas")
+    monkeypatch.setattr(runtime, "init", lambda *_, **__: runtime.device())
+    code, out, _ = run("fit", photos, "-o", "run", *QUICK, "--texture", "uv", "--texture-size", 64)
+    assert code == 0 and "wrote run/mesh.glb" in out
+    assert dr.Mesh.load(tmp_path / "run/mesh.glb", texture="uv").texture is not None
+
+
 def test_photographs_are_shrunk_and_held_out_as_asked(run, photos, tmp_path):
     code, out, _ = run("fit", photos, "-o", "run", *QUICK, "--size", 20, "--hold-out", 4)
     assert code == 0 and "20 x 20 pixels, resized from 32 x 32" in out
@@ -336,7 +352,9 @@ def test_photographs_are_shrunk_and_held_out_as_asked(run, photos, tmp_path):
 def test_ctrl_c_saves_and_says_how_to_go_on(photos, tmp_path, run):
     """A real signal to a process of its own."""
     words = [sys.executable, "-m", "taichi_dr", "fit", str(photos), "-o", "run", "--steps", "100000", "--vertices", "300", "--arch", "cpu"]
-    process = subprocess.Popen(words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     rows, end = tmp_path / "run/recording/rows.jsonl", time.monotonic() + 120
     while time.monotonic() < end and not (rows.exists() and len(rows.read_text().splitlines()) > 3):
         time.sleep(0.2)
@@ -397,10 +415,12 @@ def test_any_settings_read_back_the_same(data):
     }
 
     def made(kind):
-        hints = fields.get_type_hints(kind)
         draws = {}
-        for name, hint in hints.items():
+        for name, hint in fields.get_type_hints(kind).items():
             hint = fields._without_none(hint)
+            if choices := fields.choices_of(kind, name):
+                draws[name] = data.draw(st.sampled_from(choices))
+                continue
             one = strategies[hint if hint in strategies else hint.__args__[0]]
             draws[name] = data.draw(one if hint in strategies else st.tuples(*[one] * len(hint.__args__)))
         return kind(**draws)

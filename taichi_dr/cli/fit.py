@@ -6,6 +6,7 @@ at every moment: watch it by `taichi-dr view OUT`. Ctrl-C saves it, and --resume
 """
 
 import dataclasses
+import importlib.util
 import os
 import shlex
 import sys
@@ -127,6 +128,8 @@ def remove_run(out: Path) -> None:
 
 def carry_out(job: Job, options: Any) -> int:
     """Load, fit and tell; gives back the exit code."""
+    if job.settings.texture == "uv" and importlib.util.find_spec("xatlas") is None:  # known before the fit, not after
+        raise ImportError('texture: "uv" needs xatlas, which makes texture coordinates; pip install "taichi_dr[uv]"')
     job = dataclasses.replace(job, arch=start(job.arch).arch)
     photos = _loaded(job)
     say(options, photos.summary(), "")

@@ -5,7 +5,7 @@ import dataclasses
 import re
 import types
 from collections.abc import Mapping
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from .console import Parser, nearest
 
@@ -29,8 +29,8 @@ def add_options(parser: Parser, title: str, kind: type) -> None:
                 "nargs": "+" if Ellipsis in get_args(hint) else len(parts),
                 "metavar": {int: "N", float: "X"}.get(parts[0], parts[0].__name__.upper()),
             }
-        elif get_origin(hint) is Literal:
-            settings["choices"] = get_args(hint)
+        elif choices := choices_of(kind, field.name):
+            settings["choices"] = choices
         else:
             settings |= {"type": hint, "metavar": {int: "N", float: "X"}.get(hint, field.name.upper())}
         group.add_argument("--" + field.name.replace("_", "-"), **settings)
@@ -47,6 +47,12 @@ def described(kind: type) -> dict[str, str]:
     return out
 
 
+def choices_of(kind: type, name: str) -> tuple[str, ...]:
+    """The words that a field of text may be, if its meaning quotes them, the default too; none where any text will do."""
+    words = tuple(re.findall(r'"([\w-]+)"', described(kind).get(name, "")))
+    return words if getattr(kind, name, None) in words else ()
+
+
 def checked(where: str, values: Mapping[str, Any], *kinds: type, also: tuple[str, ...] = ()) -> dict[str, Any]:
     """Keys of a file as values of fields, hyphens as underscores.
 
@@ -60,12 +66,15 @@ def checked(where: str, values: Mapping[str, Any], *kinds: type, also: tuple[str
         ValueError: a key that is no field of them, with the nearest that is; a value of another type.
     """
     hints = {name: str for name in also} | {name: hint for kind in kinds for name, hint in get_type_hints(kind).items()}
+    choices = {name: choices_of(kind, name) for kind in kinds for name in get_type_hints(kind)}
     out = {}
     for key, value in values.items():
         name = key.replace("-", "_")
         if name not in hints:
             raise ValueError(f"{where}: no setting is called {key!r}{nearest(name, hints)}")
         out[name] = _converted(f"{where}: {key}", value, _without_none(hints[name]))
+        if choices.get(name) and value not in choices[name]:
+            raise ValueError(f"{where}: {key}: expected one of {', '.join(choices[name])}, got {value!r}")
     return out
 
 
@@ -82,10 +91,6 @@ def _converted(where: str, value: Any, hint: Any) -> Any:
             count = "" if Ellipsis in parts else f" of {len(parts)}"
             raise ValueError(f"{where}: expected a list{count}, got {value!r}")
         return tuple(_converted(where, x, parts[0]) for x in value)
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise ValueError(f"{where}: expected one of {', '.join(map(str, get_args(hint)))}, got {value!r}")
-        return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
