@@ -1,5 +1,6 @@
 """The command line, command by command: what each writes can be read, what each says is so, and what each refuses is one sentence."""
 
+import inspect
 import json
 import os
 import re
@@ -382,6 +383,7 @@ def test_every_field_of_the_settings_is_an_option(run):
         meanings = fields.described(kind)
         for name in kind.__dataclass_fields__:
             assert "--" + name.replace("_", "-") in out and meanings[name], name
+        assert fields.described(type("Undented", (), {"__doc__": inspect.cleandoc(kind.__doc__)})) == meanings  # Python 3.13
 
 
 NUMBERS = st.floats(allow_nan=False, allow_subnormal=False)  # subnormal ones are 0 in a process in which Taichi runs

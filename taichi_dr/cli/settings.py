@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import inspect
 import re
 import types
 from collections.abc import Mapping
@@ -38,9 +39,9 @@ def add_options(parser: Parser, title: str, kind: type) -> None:
 
 def described(kind: type) -> dict[str, str]:
     """What each field means, by the lines `name, name: meaning` under `Attributes:` of the docstring."""
-    after = (kind.__doc__ or "").partition("Attributes:")[2].partition("\n\n")[0]
+    after = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:")[2].partition("\n\n")[0]  # Python 3.13 keeps docstrings like that
     out: dict[str, str] = {}
-    for entry in re.split(r"\n(?= {8}\w)", after):
+    for entry in re.split(r"\n(?= {4}\w)", after):
         names, _, meaning = entry.partition(":")
         for name in names.split(","):
             out[name.strip()] = " ".join(meaning.replace("`", "").split())
