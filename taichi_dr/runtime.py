@@ -144,3 +144,9 @@ def ensure_started() -> None:
 def _available(arch: str) -> bool:
     ti.set_logging_level(ti.ERROR)  # a missing driver is an answer here, not news for the log
     return arch == "cpu" or ti.lang.misc.is_arch_supported(ARCHS[arch])
+
+
+def cache_folder() -> str:
+    """Where Taichi keeps compiled kernels; starts Taichi if nothing has."""
+    ensure_started()
+    return str(impl.current_cfg().offline_cache_file_path)
