@@ -69,25 +69,8 @@ def program(tmp_path, *words, **environment):
 # --- As a whole --------------------------------------------------------------------------------------------------------
 
 
-def test_help_comes_without_taichi(tmp_path):
-    code = f"""
-import sys, time
-sys.argv = ["taichi-dr", "--help"]
-sys.path.insert(0, {str(ROOT)!r})
-begun = time.perf_counter()
-from taichi_dr.cli import main
-assert main() == 0
-seconds = time.perf_counter() - begun
-assert "taichi" not in sys.modules and "numpy" not in sys.modules, seconds
-assert seconds < 0.5, seconds
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert all(name in done.stdout for name in cli.COMMANDS) and "exit codes" in done.stdout
-
-
-def test_the_library_does_not_import_the_command_line_and_gives_its_names_at_once(tmp_path):
-    code = "import taichi_dr, sys; assert 'taichi_dr.cli' not in sys.modules; assert callable(vars(taichi_dr)['remesh'])"
+def test_the_library_does_not_import_the_command_line():
+    code = "import taichi_dr, sys; assert 'taichi_dr.cli' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=60)
 
 

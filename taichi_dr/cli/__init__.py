@@ -1,4 +1,4 @@
-"""The command line `taichi-dr`: a file for each command. Taichi is not imported before one of them runs."""
+"""The command line `taichi-dr`: a file for each command."""
 
 import importlib
 import os
@@ -20,7 +20,6 @@ COMMANDS = {
     "benchmark": "how fast this machine renders, in a table to copy",
     "doctor": "what works on this machine, and what to do about what does not",
 }
-LIBRARY_NEEDLESS = ("doctor",)  # looks at the library from outside, since it may not even start
 EPILOG = """\
 start here:
   taichi-dr doctor                       does it work here?
@@ -77,8 +76,6 @@ def _run(name: str, words: list[str]) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            if name not in LIBRARY_NEEDLESS:
-                _load_library()
             command = importlib.import_module(f".{name.replace('-', '_')}", __name__)
             parser = Parser(
                 prog=f"taichi-dr {name}", usage=f"%(prog)s {command.USAGE}", description=command.__doc__, epilog=f"examples:\n{command.EXAMPLES}"
@@ -98,11 +95,6 @@ def _run(name: str, words: list[str]) -> int:
                 traceback.print_exc()
             error(problem)
             return 1
-
-
-def _load_library() -> None:
-    """All that `import taichi_dr` gives to others, before any part of it."""
-    from .. import Mesh  # noqa: F401
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
