@@ -83,6 +83,7 @@ def test_every_figure_has_its_script():
 MODULES = ("losses", "optim", "schedules", "shapes", "datasets", "pictures", "checkpoint")  # those whose members are called by name
 INNER = {"arrays", "io", "runtime"}  # of which users need what `dr` itself has
 UNSAID = {"checkpoint.Entry", "checkpoint.remove_parts", "schedules.Schedule", "schedules.text", "optim.Optimizer", "shapes.cut_in_four"}
+UNSAID |= {"datasets.packed_file", "datasets.cache_folder", "datasets.fetch"}  # parts of others
 
 
 def public_names():
@@ -98,8 +99,8 @@ def members(module):
     chosen = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
     for key in chosen:
         value = getattr(module, key)
-        own = value.__module__.startswith("taichi_dr") and (value.__doc__ or "").strip() if inspect.isroutine(value) or inspect.isclass(value) else False
-        if own and not hasattr(dr, key):
+        named = inspect.isroutine(value) or inspect.isclass(value)
+        if named and value.__module__.startswith("taichi_dr") and value.__doc__ and not hasattr(dr, key):
             yield key
 
 

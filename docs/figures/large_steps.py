@@ -1,4 +1,7 @@
-"""The same fit in four ways: vertices one by one, with a regularizer, by large steps, and those with a new mesh halfway. Run: python docs/figures/large_steps.py docs/images"""
+"""The same fit vertex by vertex, with a regularizer, and by large steps, also with a new mesh halfway.
+
+Run: python docs/figures/large_steps.py docs/images
+"""
 
 import pathlib
 import sys
@@ -105,6 +108,7 @@ def overlap(mesh, target):
 
 def main(folder="docs/images"):
     dr.init()
+    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     shown = dr.Camera.orbit(4.0, 12, 25, fov=36, size=600)
     bunny = dr.Mesh.load(dr.datasets.load("bunny")).normalized()
     bunny = dr.Mesh(bunny.vertices, bunny.faces)
@@ -118,7 +122,8 @@ def main(folder="docs/images"):
         axes[0, k].set_title(way, fontsize=12)
         if way != "target":
             quality = dr.mesh_quality(mesh)
-            text = f"overlap {overlap(mesh, bunny):.3f}\n{quality.self_intersections:,} crossing pairs of faces\n{quality.flipped_faces:,} flipped faces"
+            counts = f"{quality.self_intersections:,} crossing pairs of faces\n{quality.flipped_faces:,} flipped faces"
+            text = f"overlap {overlap(mesh, bunny):.3f}\n{counts}"
             axes[1, k].set_xlabel(text, fontsize=9.5)
             print(way, text.replace("\n", ", "))
     path = pathlib.Path(folder) / "large-steps.png"

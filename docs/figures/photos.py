@@ -1,4 +1,7 @@
-"""From photographs to a mesh, stage by stage: photograph, mask, visual hull, first mesh, fitted mesh. Run: python docs/figures/photos.py docs/images"""
+"""From photographs to a mesh, stage by stage: photograph, mask, visual hull, fitted shape and colors.
+
+Run: python docs/figures/photos.py docs/images
+"""
 
 import pathlib
 import sys
@@ -22,8 +25,8 @@ def photographs():
     x = dr.read(mesh.vertices)[0]
     stripes = 0.5 + 0.5 * np.tanh(6 * np.sin(14 * x[:, 1:2] + 3 * np.sin(4 * x[:, :1])))
     painted = dr.Mesh(x, dr.read(mesh.faces), stripes * (0.95, 0.62, 0.25) + (1 - stripes) * (0.25, 0.45, 0.7))
-    azimuths = np.arange(VIEWS) * 360 / VIEWS
-    camera = dr.Camera.orbit(4.0, 45 * np.sin(np.radians(5 * azimuths)), azimuths, fov=36, size=SIZE)
+    azimuths = 20 + np.arange(VIEWS) * 360 / VIEWS
+    camera = dr.Camera.orbit(4.0, 35 * np.sin(np.radians(5 * azimuths - 70)), azimuths, fov=36, size=SIZE)
     lights = [dr.AmbientLight(0.6), dr.DirectionalLight((0.4, 0.8, 0.4), 0.4)]
     return dr.DeferredRenderer(antialias=3)(painted, camera, lights), camera
 
@@ -43,13 +46,14 @@ def drawn(mesh, camera, shaded):
 
 def main(folder="docs/images"):
     dr.init()
+    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as data:
         dr.Photos.save(data, *photographs())
         photos = dr.Photos.load(data)
         fitted, held_out = photos.split(8)
         hull = dr.visual_hull(fitted)
         found = dr.reconstruct(fitted, SETTINGS, held_out=held_out, progress=False)
-        camera, photo = held_out.camera(1), held_out.image(1)
+        camera, photo = held_out.camera(0), held_out.image(0)
     print(found.scores, found.start, found.end, sep="\n")
     overlap, psnr = found.scores["held_out"]
     shown = {
