@@ -1,9 +1,11 @@
 """The documentation: its Python blocks run, page by page; what it says to type in a shell is there."""
 
 import ast
+import importlib
 import inspect
 import pathlib
 import re
+import shlex
 
 import pytest
 
@@ -114,3 +116,25 @@ def test_every_public_name_is_on_an_api_page():
     assert not missing, f"on no page of docs/api: {', '.join(missing)}"
     gone = sorted(name for name in shown if "." not in name and name not in names)
     assert not gone, f"on a page of docs/api and not in taichi_dr: {', '.join(gone)}"
+
+
+def typed(page):
+    """What a page says to type that begins with our command, as words."""
+    for language, _, lines in blocks(page):
+        for line in lines if language in ("shell", "sh", "bash", "console") else []:
+            if line.startswith("taichi-dr "):
+                yield shlex.split(line, comments=True)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(typed(page))], ids=name)
+def test_commands_of_a_page_are_understood(page, monkeypatch, capsys):
+    """By the real parsers; nothing is run."""
+    cli = pytest.importorskip("taichi_dr.cli", reason="the command line is not here")
+    seen = []
+    for command in cli.COMMANDS:
+        module = importlib.import_module(f"taichi_dr.cli.{command.replace('-', '_')}")
+        monkeypatch.setattr(module, "run", lambda options, parser: seen.append(options))
+    for words in typed(page):
+        before = len(seen)
+        code = cli.main(words[1:])
+        assert code == 0 and len(seen) == before + 1, f"{name(page)}: {shlex.join(words)}: {capsys.readouterr().err}"
