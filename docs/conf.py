@@ -59,7 +59,8 @@ def escaped(text):
     """Text whose marks are only those of code."""
     parts = re.split(r"(`[^`]+`|\"[^\"]*\")", text)
     plain = [part if part.startswith(("`", '"')) else re.sub(r"([*|\\])|(?<=\w)(_)(?=\W|$)", r"\\\1\2", part) for part in parts]
-    return "".join(f"`{part}`" if part.startswith("`") else part for part in plain)
+    text = "".join(f"`{part}`" if part.startswith("`") else part for part in plain)
+    return re.sub(r"(?<=\w``)(?=\w)", r"\\ ", text)  # of a plural: code must end before a letter does
 
 
 def setup(app):

@@ -1,7 +1,11 @@
 """The documentation: its Python blocks run, page by page; what it says to type in a shell is there."""
 
+import ast
+import importlib
+import inspect
 import pathlib
 import re
+import shlex
 
 import pytest
 
@@ -76,3 +80,61 @@ def test_every_figure_has_its_script():
     scripts = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "figures").glob("*.py"))
     for figure in (ROOT / "docs" / "images").iterdir():
         assert f'"{figure.name}"' in scripts, f"{figure.name}: no script in docs/figures makes it"
+
+
+MODULES = ("losses", "optim", "schedules", "shapes", "datasets", "pictures", "checkpoint")  # those whose members are called by name
+INNER = {"arrays", "io", "runtime"}  # of which users need what `dr` itself has
+UNSAID = {"checkpoint.Entry", "checkpoint.remove_parts", "schedules.Schedule", "schedules.text", "optim.Optimizer", "shapes.cut_in_four"}
+UNSAID |= {"datasets.packed_file", "datasets.cache_folder", "datasets.fetch"}  # parts of others
+
+
+def public_names():
+    """What `dr` has, without private parts: by the imports that give it."""
+    package = ROOT / "taichi_dr"
+    source = next(path for path in (package / "contents.py", package / "__init__.py") if path.is_file())
+    imports = [node for node in ast.parse(source.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom) and node.level]
+    return {alias.asname for node in imports for alias in node.names if alias.asname and not alias.asname.startswith("_")}
+
+
+def members(module):
+    """Functions and classes that a module of `dr` offers."""
+    chosen = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
+    for key in chosen:
+        value = getattr(module, key)
+        named = inspect.isroutine(value) or inspect.isclass(value)
+        if named and value.__module__.startswith("taichi_dr") and value.__doc__ and not hasattr(dr, key):
+            yield key
+
+
+def test_every_public_name_is_on_an_api_page():
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "api").glob("*.md"))
+    shown = {name.removeprefix("taichi_dr.").replace("::", ".") for name in re.findall(r"^\.\. auto(?:class|function):: (\S+)", pages, re.MULTILINE)}
+    names = public_names()
+    assert {"Mesh", "fit", "losses"} <= names
+    missing = sorted(name for name in names - set(MODULES) - INNER if name not in shown)
+    missing += [f"{name}.{key}" for name in MODULES for key in members(getattr(dr, name)) if f"{name}.{key}" not in shown | UNSAID]
+    assert not missing, f"on no page of docs/api: {', '.join(missing)}"
+    gone = sorted(name for name in shown if "." not in name and name not in names)
+    assert not gone, f"on a page of docs/api and not in taichi_dr: {', '.join(gone)}"
+
+
+def typed(page):
+    """What a page says to type that begins with our command, as words."""
+    for language, _, lines in blocks(page):
+        for line in lines if language in ("shell", "sh", "bash", "console") else []:
+            if line.startswith("taichi-dr "):
+                yield shlex.split(line, comments=True)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(typed(page))], ids=name)
+def test_commands_of_a_page_are_understood(page, monkeypatch, capsys):
+    """By the real parsers; nothing is run."""
+    cli = pytest.importorskip("taichi_dr.cli", reason="the command line is not here")
+    seen = []
+    for command in cli.COMMANDS:
+        module = importlib.import_module(f"taichi_dr.cli.{command.replace('-', '_')}")
+        monkeypatch.setattr(module, "run", lambda options, parser: seen.append(options))
+    for words in typed(page):
+        before = len(seen)
+        code = cli.main(words[1:])
+        assert code == 0 and len(seen) == before + 1, f"{name(page)}: {shlex.join(words)}: {capsys.readouterr().err}"
