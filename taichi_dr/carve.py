@@ -1,6 +1,7 @@
 """A first shape from masks alone: the visual hull, everything that lies within the outlines of all views, as a mesh."""
 
 import math
+from numbers import Integral
 
 import numpy as np
 from scipy import ndimage, sparse
@@ -44,20 +45,26 @@ def visual_hull(photos: Photos, cells: int = 80, bounds: Bounds | None = None, *
     """
     from skimage.measure import marching_cubes  # takes 0.3 s to import
 
-    if isinstance(cells, bool) or not isinstance(cells, int) or not 8 <= cells <= 512:
-        raise ValueError(f"cells: expected a whole number from 8 to 512, got {cells!r}")
+    if isinstance(cells, bool) or not isinstance(cells, Integral) or not 8 <= cells <= 512:
+        raise ValueError(f"cells: expected a whole number from 8 to 512, got {cells!r}; 80 is usual")
     slack = checked_number("slack", slack, 0.0)
     center, radius = photos.bounds() if bounds is None else bounds
     axis, cell = np.linspace(-ROOM * radius, ROOM * radius, cells + 1), 2 * ROOM * radius / cells
-    points = center + np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
-    distance = np.full(len(points), np.inf)
-    near = np.arange(len(points))  # not yet so far outside that it makes no difference to the surface
+    grid = (cells + 1,) * 3
+    distance = np.full(math.prod(grid), np.inf)
+    near = np.arange(len(distance))  # not yet so far outside that it makes no difference to the surface
     for k in range(len(photos)):
-        view = _Outline(photos.camera(k), photos.image(k)[..., 3] > INSIDE, slack)
+        mask = photos.image(k)[..., 3] > INSIDE
+        if mask.all():
+            continue  # no outline
+        view = _Outline(photos.camera(k), mask, slack)
         for some in np.array_split(near, -(-len(near) // CHUNK)) if len(near) else []:
-            distance[some] = np.minimum(distance[some], view.distance(points[some]))
+            points = center + np.stack([axis[index] for index in np.unravel_index(some, grid)], axis=1)
+            distance[some] = np.minimum(distance[some], view.distance(points))
         near = near[distance[near] > -2 * cell]
-    volume = np.nan_to_num(distance, posinf=radius).reshape((cells + 1,) * 3)
+    if np.isposinf(distance).all():
+        raise ValueError("photos: expected masks, got none with an outline, alpha is 1 everywhere; give masks, or images with alpha")
+    volume = np.nan_to_num(distance, posinf=radius).reshape(grid)
     # What reaches the border of the grid is closed there.
     volume[[0, -1]] = volume[:, [0, -1]] = volume[:, :, [0, -1]] = -cell
     if not (volume > 0).any():

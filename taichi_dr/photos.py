@@ -257,6 +257,21 @@ class Photos:
 
     # --- What is there ---
 
+    @property
+    def background(self) -> tuple[float, float, float] | None:
+        """Color that the images have where alpha is 0; None for colors that are not times alpha."""
+        color = self._store.background
+        return None if color is None else tuple(color.tolist())
+
+    def unmasked(self) -> tuple[str, ...]:
+        """Names of the photographs whose alpha is 1 everywhere; reads every photograph once.
+
+        Raises:
+            FileNotFoundError, ValueError: as `image`.
+        """
+        self._read_all()
+        return tuple(name for name, index in zip(self.names, self._indices, strict=True) if self._store.coverage[index] == 1)
+
     def bounds(self) -> Bounds:
         """A ball around the object, by the common part of the cones of its masks (the visual hull); reads every photograph once.
 

@@ -1,10 +1,14 @@
 """From photographs to a mesh: the fit that `taichi-dr fit` runs, with settings that suit most objects."""
 
 import dataclasses
+import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,10 +21,11 @@ from .fitting import Result, fit
 from .frame import EYE
 from .hull import Bounds, frames_of
 from .inpaint import fill_unseen
+from .intersections import self_intersections
 from .large_steps import LargeSteps
 from .mesh import Mesh
 from .photos import Photos
-from .quality import MeshQuality, mesh_quality
+from .quality import MeshQuality, flipped_faces, mesh_quality
 from .recording import Recording
 from .remesh import remesh
 from .render import SoftRenderer
@@ -28,8 +33,12 @@ from .smooth import smooth
 from .unwrap import unwrap
 
 CHECKPOINT = "checkpoint.npz"
+TEXTURE_CHECKPOINT = "texture.npz"
+EVERY = 50  # steps between checkpoints
+MEASURED = 10  # times that the mesh is measured for the log, besides at its end
 START_ITERATIONS = 3  # of the remeshing of the hull
 SHOWN = 4  # photographs in the report
+EPSILON = 1e-8  # of the gradient of an object of radius 1
 SEEN = 0.1  # share of the mean coverage from which a texel counts as seen
 SPHERE = 0.6  # of the radius of the ball around the object, for a start from a sphere
 
@@ -68,6 +77,44 @@ class Settings:
     texture_size: int = 512
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name, least, most, usual in (
+            ("steps", 1, None, 400), ("views_per_step", 1, None, 4), ("vertices", 50, 2_000_000, 10_000), ("texture_size", 16, 8192, 512),
+            ("seed", 0, None, 0),
+        ):  # fmt: skip
+            self._take(name, _whole(name, getattr(self, name), least, most, usual))
+        for name, choices in (("start", ("hull", "sphere")), ("texture", ("vertex", "uv"))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {getattr(self, name)!r}; {choices[0]!r} is usual")
+        if not isinstance(self.large_steps, bool | np.bool_):
+            raise ValueError(f"large_steps: expected True or False, got {self.large_steps!r}; True is usual")
+        self._take("large_steps", bool(self.large_steps))
+        for name, is_positive, most in (
+            ("smoothness", False, None), ("lr", True, 1.0), ("color_lr", True, None), ("silhouette", False, None), ("normals", False, None),
+        ):  # fmt: skip
+            self._take(name, _real(name, getattr(self, name), is_positive, most, getattr(Settings, name)))
+        if isinstance(self.blur, str) or not isinstance(self.blur, Sequence) or len(self.blur) != 2:
+            raise ValueError(f"blur: expected pixels at the first and the last step, two numbers, got {self.blur!r}; {Settings.blur} is usual")
+        self._take("blur", tuple(_real("blur", pixels, True, None, Settings.blur) for pixels in self.blur))
+
+    def _take(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+
+def _whole(name: str, value: Any, least: int, most: int | None, usual: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least or (most is not None and value > most):
+        span = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name}: expected a whole number {span}, got {value!r}; {usual} is usual")
+    return int(value)
+
+
+def _real(name: str, value: Any, is_positive: bool, most: float | None, usual: Any) -> float:
+    is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or value < 0 or (is_positive and value == 0) or (most is not None and value > most):
+        span = ("above 0" if is_positive else "of at least 0") + ("" if most is None else f", at most {most:g}")
+        raise ValueError(f"{name}: expected a finite number {span}, got {value!r}; {usual} is usual")
+    return float(value)
+
 
 @dataclass
 class Reconstruction:
@@ -105,33 +152,57 @@ def reconstruct(
         loss = 10 mse(image, photograph) + silhouette (1 - IoU) + normals (1 - n . n')
 
     Args:
-        photos: over a black background, as `Photos.load` gives them.
+        photos: of one size, with masks, over any background.
         settings: how.
-        out: folder to record to: `Recording`, and checkpoint.npz.
-        held_out: photographs that the fit is judged by.
-        resume: go on from the checkpoint in `out`.
+        out: folder to record to: `Recording`, and checkpoint.npz. With a few of the losses loss.csv has how many pairs of faces
+            cross, and how many faces are flipped.
+        held_out: photographs that the fit is judged by, over the same background.
+        resume: go on from the checkpoint in `out`, with the settings and photographs of then; without one, begin.
         progress: show a bar.
 
+    Ctrl-C ends the fit with what it has come to: `result.interrupted`, and resume goes on.
+
     Raises:
-        ValueError: settings out of range, photographs that cannot be fitted.
+        ValueError: photographs that cannot be fitted, or a checkpoint that is damaged or of another fit.
         OSError: the folder cannot be written.
     """
     if resume and out is None:
         raise ValueError("resume: expected the folder of the run with it, got none; give out")
+    _check_photos(photos, held_out)
     folder = None if out is None else Path(out)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in () if resume else (CHECKPOINT, TEXTURE_CHECKPOINT):  # of another run, which must not be taken for this one's
+            (folder / name).unlink(missing_ok=True)
     bounds = photos.bounds()
     mesh = _first_mesh(photos, settings, bounds)
     start = mesh_quality(mesh)
-    scene = _Scene(photos, settings, bounds, mesh)
+    scene = _Scene(photos, held_out, settings, bounds, mesh)
     result = scene.fit(folder, resume, progress)
     mesh = scene.shown()
     if settings.texture == "uv" and not result.interrupted:
-        mesh = _textured(mesh, photos, settings, scene, folder, resume, progress)
+        mesh, ended = _textured(mesh, scene, folder, resume, progress)
+        if ended == "interrupted":
+            result = dataclasses.replace(result, ended=ended)
     if scene.recording is not None:
         scene.recording.finish(mesh, pictures=lambda: scene.pictures(mesh))
     judged = {"fitted": photos} | ({} if held_out is None else {"held_out": held_out})
     scores = {name: scene.score(mesh, some) for name, some in judged.items()}
     return Reconstruction(mesh, result, start, mesh_quality(mesh), scores)
+
+
+def _check_photos(photos: Photos, held_out: Photos | None) -> None:
+    photos.cameras  # noqa: B018  raises where they cannot be looked at together
+    unmasked = photos.unmasked()
+    if unmasked:
+        some = ", ".join(unmasked[:3]) + (" ..." if len(unmasked) > 3 else "")
+        raise ValueError(
+            f"photos: expected masks, got {len(unmasked)} of {len(photos)} with alpha 1 everywhere: {some}; "
+            "give masks or images with alpha, or leave these out by photos.subset"
+        )
+    if photos.background is None or (held_out is not None and held_out.background != photos.background):
+        came = "None" if photos.background is None else f"{photos.background}, and {held_out.background} of held_out"
+        raise ValueError(f"photos: expected images over one background, got {came}; load them with background=(0, 0, 0)")
 
 
 def _first_mesh(photos: Photos, settings: Settings, bounds: Bounds) -> Mesh:
@@ -154,12 +225,14 @@ def _edge_length(mesh: Mesh, vertices: int) -> float:
 class _Scene:
     """What moves: a mesh, its colors, and the renderers that look at it."""
 
-    def __init__(self, photos: Photos, settings: Settings, bounds: Bounds, mesh: Mesh) -> None:
+    def __init__(self, photos: Photos, held_out: Photos | None, settings: Settings, bounds: Bounds, mesh: Mesh) -> None:
         self.photos, self.settings, self.bounds = photos, settings, bounds
-        distances = [float(np.linalg.norm(frame[EYE] - bounds.center)) for k in range(len(photos)) for frame in frames_of(photos.camera(k))]
-        self.depths = {"near": max(min(distances) - 2 * bounds.radius, 1e-3 * bounds.radius), "far": max(distances) + 2 * bounds.radius}
-        self.sharp = DeferredRenderer(antialias=2, edges=None, **self.depths)
-        self.hard = DeferredRenderer(antialias=1, **self.depths)
+        cameras = [some.camera(k) for some in (photos, held_out) if some is not None for k in range(len(some))]
+        distances = [float(np.linalg.norm(frame[EYE] - bounds.center)) for camera in cameras for frame in frames_of(camera)]
+        depths = {"near": max(min(distances) - 2 * bounds.radius, 1e-3 * bounds.radius), "far": max(distances) + 2 * bounds.radius}
+        self.view: dict[str, Any] = {**depths, "background": photos.background}
+        self.sharp = DeferredRenderer(antialias=2, edges=None, **self.view)
+        self.hard = DeferredRenderer(antialias=1, **self.view)
         self.soft = 0.0 if settings.start == "hull" else 0.5
         self.shown_views = [round(k) for k in np.linspace(0, len(photos) - 1, min(SHOWN, len(photos)))]
         self.recording: Recording | None = None
@@ -182,22 +255,21 @@ class _Scene:
             return Mesh(read(self.now().vertices), read(self.mesh.faces), read(self.mesh.colors).clip(0, 1))
 
     def fit(self, folder: Path | None, resume: bool, progress: bool) -> Result:
-        s = self.settings
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+        s, radius = self.settings, self.bounds.radius
         shape, colors = self.parameters().values()
         moved = {
-            "shape": Parameter(shape, s.lr * self.bounds.radius, optimizer="adam_uniform" if s.large_steps else "adam"),
+            # Gradients are in 1 / radius, and so is what keeps their roots from 0: objects of any size are fitted alike.
+            "shape": Parameter(shape, s.lr * radius, optimizer="adam_uniform" if s.large_steps else "adam", eps=EPSILON / radius),
             "colors": Parameter(colors, s.color_lr),
         }
         result = fit(
             moved, self._objective, s.steps, schedule=schedules.exponential(0.1), blur=s.blur, views=len(self.photos),
             views_per_step=min(s.views_per_step, len(self.photos)), seed=s.seed, progress=progress,
-            on_step=lambda step: self._after(step, folder, resume), checkpoint=None if folder is None else folder / CHECKPOINT, resume=resume,
-            state=self._state, load_state=self._load_state,
+            on_step=lambda step: self._after(step, folder, resume), checkpoint=None if folder is None else folder / CHECKPOINT, every=EVERY,
+            resume=resume, state=self._state, load_state=lambda state: self._load_state(state, folder),
         )  # fmt: skip
-        if folder is not None and self.recording is None:  # no step was left to make
-            self._record(folder, s.steps)
+        if folder is not None and self.recording is None:  # no step was made
+            self._record(folder, len(result.history) if resume else None)
         return result
 
     def _record(self, folder: Path, resume_at: int | None) -> None:
@@ -206,7 +278,7 @@ class _Scene:
     def _objective(self, step: Step) -> None:
         camera, target = self.photos.batch(step.views)
         mesh = self.now()
-        image = (self.hard if step.done >= self.soft else SoftRenderer(sigma=step.sigma(camera), **self.depths))(mesh, camera)
+        image = (self.hard if step.done >= self.soft else SoftRenderer(sigma=step.sigma(camera), **self.view))(mesh, camera)
         losses.mse(image, target, step.term("image"), 10.0)
         losses.silhouette_iou(image, target, step.term("silhouette"), self.settings.silhouette)
         losses.normal_consistency(mesh, step.term("normals"), self.settings.normals)
@@ -215,9 +287,11 @@ class _Scene:
         if folder is not None and self.recording is None:
             self._record(folder, step.index if resume else None)
         if self.recording is not None:
-            is_due = self.recording.due(step.index)
-            mesh = self.shown() if is_due else None
+            is_due, is_measured = self.recording.due(step.index), step.index % -(-step.steps // MEASURED) == 0 or step.index == step.steps - 1
+            mesh = self.shown() if is_due or is_measured else None
             terms = {name.removeprefix("term."): value for name, value in step.values.items() if name.startswith("term.")}
+            if is_measured:
+                terms |= {"self_intersections": len(self_intersections(mesh)), "flipped_faces": len(flipped_faces(mesh))}
             self.recording.add(step.index, step.values["loss"], terms, pictures=lambda: self.pictures(mesh), mesh=mesh)
         if step.index + 1 == round(self.soft * step.steps):
             self._remesh(step)
@@ -232,11 +306,23 @@ class _Scene:
         step.replace("colors", colors, lambda moments: (weights @ moments[0])[None])
 
     def _state(self) -> dict[str, np.ndarray]:
-        return {"faces": read(self.mesh.faces), "vertices": self.anchor}
+        return {"faces": read(self.mesh.faces), "vertices": self.anchor, "settings": self.what()}
 
-    def _load_state(self, state: dict[str, np.ndarray]) -> dict[str, Array]:
-        self._begin(Mesh(state["vertices"], state["faces"].astype(np.int32)))
+    def _load_state(self, state: dict[str, np.ndarray], folder: Path | None) -> dict[str, Array]:
+        assert folder is not None
+        _check_same(folder / CHECKPOINT, state, self.what())
+        try:
+            mesh = Mesh(state["vertices"], state["faces"].astype(np.int32))
+        except (KeyError, ValueError, TypeError) as error:
+            raise ValueError(f"{folder / CHECKPOINT}: expected a mesh in it, got another ({error}); begin anew without it") from error
+        self._begin(mesh)
         return self.parameters()
+
+    def what(self) -> np.ndarray:
+        """What a checkpoint must agree in, beside what `fit` compares."""
+        sizes = sorted({f"{width} x {height}" for height, width in self.photos.sizes})
+        photos = f"{len(self.photos)} of {', '.join(sizes)} pixels, {self.photos.names[0]} to {self.photos.names[-1]}, over {self.photos.background}"
+        return np.array(json.dumps(dataclasses.asdict(self.settings) | {"photos": photos}))
 
     def pictures(self, mesh: Mesh) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Some photographs, and the mesh from there."""
@@ -261,23 +347,41 @@ class _Scene:
         return float(np.mean(overlaps)), float(-10 * np.log10(max(np.mean(errors), 1e-12)))
 
 
+def _check_same(path: Path, state: dict[str, np.ndarray], here: np.ndarray) -> None:
+    """Refuse the checkpoint of other settings or photographs."""
+    own = json.loads(str(here))
+    try:
+        kept = dict(json.loads(str(state["settings"])))
+    except (KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"{path}: expected the settings of its fit in it, got none; begin anew without it") from error
+    for name in [*own, *(kept.keys() - own.keys())]:
+        if kept.get(name) != own.get(name):
+            raise ValueError(
+                f"{path}: expected a checkpoint of this fit, got one of another: {name} is {kept.get(name)} there and {own.get(name)} here; "
+                "run it with the settings of then, or begin anew with another folder or resume=False"
+            )
+
+
 # --- Texture -------------------------------------------------------------------------------------------------------------
 
 
-def _textured(mesh: Mesh, photos: Photos, settings: Settings, scene: _Scene, folder: Path | None, resume: bool, progress: bool) -> Mesh:
-    """The mesh with a texture, which begins as the colors of the vertices and is fitted while the shape stays."""
+def _textured(mesh: Mesh, scene: _Scene, folder: Path | None, resume: bool, progress: bool) -> tuple[Mesh, str]:
+    """The mesh with a texture, which begins as the colors of the vertices and is fitted while the shape stays; and how that ended."""
+    photos, settings = scene.photos, scene.settings
     textured = unwrap(mesh, settings.texture_size)
-    renderer = DeferredRenderer(antialias=1, edges=None, **scene.depths)
+    renderer = DeferredRenderer(antialias=1, edges=None, **scene.view)
 
     def objective(step: Step) -> None:
         camera, target = photos.batch(step.views)
         losses.mse(renderer(textured, camera), target, step.loss, 10.0)
 
-    fit(
+    path = None if folder is None else folder / TEXTURE_CHECKPOINT
+    result = fit(
         {"texture": Parameter(textured.texture, settings.color_lr, bounds=(0, 1))}, objective, max(1, settings.steps // 4),
         schedule=schedules.exponential(0.1), views=len(photos), views_per_step=min(settings.views_per_step, len(photos)), seed=settings.seed,
-        progress=progress, checkpoint=None if folder is None else folder / "texture.npz", resume=resume,
+        progress=progress, checkpoint=path, every=EVERY, resume=resume, state=lambda: {"settings": scene.what()},
+        load_state=lambda state: _check_same(path, state, scene.what()),
     )  # fmt: skip
     coverage = sum(renderer.texel_coverage(textured, photos.camera(k)) for k in range(len(photos)))
     write(textured.texture, fill_unseen(textured.texture, coverage > SEEN * coverage.mean()))
-    return textured
+    return textured, result.ended
