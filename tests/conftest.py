@@ -14,6 +14,16 @@ def pytest_addoption(parser):
     parser.addoption("--arch", default="cpu", choices=list(runtime.ARCHS), help="device that the kernels run on")
 
 
+# What runs on the host, whatever the device, is tested with the CPU only.
+HOST = "checkpoint cli docs history intersections io io_cameras photos quality recording remesh report smooth subdivide".split()
+
+
+def pytest_ignore_collect(collection_path, config):
+    if config.getoption("--arch") != "cpu" and collection_path.name in {f"test_{name}.py" for name in HOST}:
+        return True
+    return None
+
+
 def _ensure(arch, precision):
     """Start Taichi on the arch, unless it runs there already; a missing device is a skip, not a silent CPU run."""
     try:
