@@ -8,6 +8,7 @@ import importlib
 import os
 import signal
 import sys
+import time
 
 import taichi_dr as dr
 
@@ -47,6 +48,10 @@ def main(photos, out, start, texture, arch="cpu", steps="16", where=""):
             if not begun:
                 begun.append(step)
                 print("from", name, step.index, flush=True)
+            elif len(begun) == 1:
+                begun.append(step)
+                print("made", name, begun[0].index, flush=True)
+            time.sleep(0.02 if step.steps > 16 else 0)  # for moments to be killed at
             objective(step)
 
         return fit(parameters, noisy, steps, **settings)

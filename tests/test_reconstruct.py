@@ -442,6 +442,14 @@ def unstopped(folder, out, *arguments):
     return end_of(out)
 
 
+def first_step(process):
+    """Wait until it is made, kernels compiled; stage and number."""
+    for line in process.stdout:
+        if line.startswith("made"):
+            return line.removeprefix("made ").strip()
+    return "texture, all made"
+
+
 @posix
 def test_kill_in_every_stage(arch, f32, folder, tmp_path):
     """One run, killed after it is remeshed, before that is saved, and in a step of the texture."""
@@ -469,7 +477,7 @@ def test_kill_at_random_moments(arch, f32, folder, tmp_path, start, texture):
     print("seed", seed)
     random, kind, out = np.random.default_rng(seed), (start, texture, arch, steps), tmp_path / "killed"
     with child(folder, tmp_path / "whole", *kind) as process:
-        process.stdout.readline()
+        first_step(process)
         begun = time.monotonic()
         process.stdout.read()
         length = time.monotonic() - begun
@@ -480,8 +488,10 @@ def test_kill_at_random_moments(arch, f32, folder, tmp_path, start, texture):
             if early:
                 time.sleep(random.uniform(0, 3))
             else:
-                places.append(process.stdout.readline().strip())
-                time.sleep(random.uniform(0, 2 * length / kills))
+                places.append(first_step(process))
+                time.sleep(random.uniform(0, 3.5 * length / kills))
             process.kill()
             print("early" if early else places[-1], "killed" if process.wait() else "ended before it was killed")
     assert unstopped(folder, out, *kind) == expected
+    stages = [place.split()[0] for place in places]
+    assert stages == sorted(stages) and (len(set(places)) > 1 or kills < 5)  # it came on in between
