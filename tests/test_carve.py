@@ -114,7 +114,7 @@ def test_cameras_of_softras(f32):
 def test_objects_of_any_size_and_place(f32):
     hull = visual_hull(seen(dr.shapes.torus(0.7, 0.25), one_by_one()), cells=24)
     plain, volume = dr.read(hull.vertices)[0], dr.mesh_quality(hull).volume
-    for scale, center in ((1000.0, np.zeros(3)), (1e-3, np.zeros(3)), (1.0, np.array([100.0, -50.0, 20.0]))):
+    for scale, center in ((1000.0, np.zeros(3)), (1e-3, np.array([0.1, -0.05, 0.02]))):
         cameras = one_by_one(distance=3 * scale, at=tuple(center))
         hull = visual_hull(seen(colored(dr.shapes.torus(0.7, 0.25), scale, center), cameras, scale), cells=24)
         quality = assert_whole(hull)
@@ -136,11 +136,11 @@ def test_specks_are_dropped(f32):
 
 def test_objects_beyond_the_image(f32):
     """Some views are close-ups: what they do not show they do not carve."""
-    cameras = one_by_one(24, 64) + [dr.Camera.orbit(3.0, 10.0, a, fov=27.0, size=64) for a in (20.0, 140.0)]
+    cameras = one_by_one(16, 64) + [dr.Camera.orbit(3.0, 10.0, a, fov=27.0, size=64) for a in (20.0, 140.0)]
     body = dr.shapes.icosphere(4, 0.8)
     photos = seen(body, cameras)
-    assert all(mask[:, 0].max() > 0.5 and mask.min() < 0.5 for mask in photos.masks[24:])  # cut, with some background
-    whole, some = visual_hull(seen(body, cameras[:24]), cells=32), visual_hull(photos, cells=32)
+    assert all(mask[:, 0].max() > 0.5 and mask.min() < 0.5 for mask in photos.masks[16:])  # cut, with some background
+    whole, some = visual_hull(seen(body, cameras[:16]), cells=32), visual_hull(photos, cells=32)
     assert_whole(some)
     assert dr.mesh_quality(some).volume == pytest.approx(dr.mesh_quality(whole).volume, rel=0.03)
 
