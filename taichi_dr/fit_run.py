@@ -178,6 +178,9 @@ class Run:
         self._order: tuple[int, np.ndarray] | None = None
         self._clock: float | None = None
         self._warned = False
+        self._replaced: set[str] = set()
+        self._unseen = set(self.parameters)  # those that nobody knows of yet whether the loss depends on them
+        self._idle: set[str] = set()  # those it does not depend on, which has been said
 
     def arrays(self) -> dict[str, Array]:
         return {name: p.array for name, p in self.parameters.items()}
@@ -219,8 +222,8 @@ class Run:
             self._clock = time.perf_counter() - self.seconds
         arrays = self.arrays()
         tape, record, step.output = self._evaluate(step, objective)
-        if step.index == 0:
-            self._warn_of_idle(tape)
+        if self._unseen:
+            self._warn_of_idle(step, tape)
         for k, x in enumerate(arrays.values()):
             square_sum(x.grad, self.loss, record, k, len(arrays))
         numbers = read(record).tolist()
@@ -242,12 +245,21 @@ class Run:
                 add_term(term, self.loss, record, room + k)
         return tape, record, output
 
-    def _warn_of_idle(self, tape: Tape) -> None:
+    def _warn_of_idle(self, step: Step, tape: Tape) -> None:
+        """Name the parameters that the loss does not depend on, in the first step and in the first after a replacement."""
         known = {id(x) for x in tape._arrays()}
-        idle = [name for name, x in self.arrays().items() if id(x) not in known]
-        if idle:
-            text = f"parameters: {', '.join(map(repr, idle))} took no part in the loss of the first step and will not move by it"
-            warnings.warn(f"{text}; draw with the arrays themselves, not with copies: dr.diagnose says more", RuntimeWarning, stacklevel=4)
+        idle = [name for name, x in self.arrays().items() if name in self._unseen and id(x) not in known]
+        self._unseen, self._idle = set(), self._idle.union(idle)
+        if not idle:
+            return
+        text = f"parameters: {', '.join(map(repr, idle))} took no part in the loss of "
+        if self._replaced.intersection(idle):
+            text += f"step {step.index}, after it was replaced, and will not move by it; the objective draws other arrays, such as those of the "
+            text += "mesh before: keep the mesh in one place, an object or a dict, that on_step changes and the objective reads"
+        else:
+            text += f"{'the first step' if step.index == 0 else f'step {step.index}'} and will not move by it; "
+            text += "draw with the arrays themselves, not with copies: dr.diagnose says more"
+        warnings.warn(text, RuntimeWarning, stacklevel=4)
 
     def move(self, step: Step, objective: Callable[[Step], Any]) -> None:
         """Clip, step, and keep within bounds."""
@@ -329,6 +341,9 @@ class Run:
             per_element = {key for key, value in before.items() if ".params." in key and np.shape(value) == old_shape}
             fresh[1].load_state_dict({key: carry(value) if key in per_element else value for key, value in before.items()})
         self.optimizers[_owner(name, p)] = fresh
+        self._replaced.add(name)
+        self._idle.discard(name)
+        self._unseen = self.parameters.keys() - self._idle
 
     def _new_optimizers(self, only: str | None = None) -> dict[str, tuple[list[str], Any]]:
         """Names of parameters and their optimizer, by the name of what owns it."""

@@ -308,6 +308,35 @@ def test_says_what_takes_no_part(f32, rng):
         fit({"x": x, "copy": dr.array(dr.read(x))}, objective, 3)
 
 
+def test_says_what_takes_no_part_after_a_replacement(f32, rng):
+    """An objective that goes on with the array from before moves nothing."""
+    x, objective, _ = problem(rng)
+    y, other, _ = problem(rng)
+    both = lambda step: (objective(step), other(step))  # noqa: E731
+    new = dr.array(dr.read(x))
+    with pytest.warns(RuntimeWarning, match="parameters: 'x' took no part in the loss of step 3, after it was replaced, and will not move") as caught:
+        fit({"x": x, "y": y}, both, 6, on_step=lambda step: step.replace("x", new) if step.index == 2 else None)
+    assert len(caught) == 1
+    with pytest.warns(RuntimeWarning) as caught:  # what was idle before is not named again, but what has become so is
+        held = {"x": x, "goal": dr.array(dr.read(y))}
+        copies = {"x": x, "y": y, "copy": dr.array(dr.read(x))}
+
+        def on_step(step):
+            held["x"] = dr.array(dr.read(held["x"]))
+            step.replace("x", held["x"])
+
+        def drawn(step):
+            dr.losses.mse(held["x"], held["goal"], step.loss)
+            if step.index < 2:
+                other(step)
+
+        fit(copies, drawn, 5, on_step=on_step)
+    assert [str(w.message).partition(" will")[0] for w in caught] == [
+        "parameters: 'copy' took no part in the loss of the first step and",
+        "parameters: 'y' took no part in the loss of step 2 and",
+    ]
+
+
 # --- Its end ------------------------------------------------------------------------------------------------------
 
 
