@@ -15,6 +15,7 @@ import taichi as ti
 
 from . import optim, runtime, schedules
 from .arrays import Array, checked_number, empty, image_size, read, scalar, zero
+from .fit_carry import carrier, full_shape
 from .gradients import add_term, keep_within, scale, square_sum
 from .history import History
 from .tape import Tape
@@ -78,6 +79,7 @@ class Step:
         parameters: the arrays by name.
         output: what the objective returned.
         values: afterwards: the numbers of this step by name, as in `History`. skipped: whether nothing moved.
+        terms: of these the terms of the loss, by their own names.
         history: of all steps, this one included afterwards.
     """
 
@@ -90,7 +92,7 @@ class Step:
         self.output: Any = None
         self.values: dict[str, float] = {}
         self.skipped = False
-        self.terms: dict[str, Array] = {}
+        self._terms: dict[str, Array] = {}
         self._random: np.random.Generator | None = None
 
     @property
@@ -114,19 +116,36 @@ class Step:
 
     def term(self, name: str) -> Array:
         """A 0-D loss of its own, added to the total with weight 1, whose value the history has as "term.NAME"."""
-        if name not in self.terms:
-            self.terms[name] = self._run.term(name)
-        return self.terms[name]
+        if name not in self._terms:
+            self._terms[name] = self._run.term(name)
+        return self._terms[name]
 
-    def replace(self, name: str, array: Array, carry: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
+    @property
+    def terms(self) -> dict[str, float]:
+        """Afterwards: the value of every term by its name, as `Recording.add` takes them."""
+        return {name.removeprefix("term."): value for name, value in self.values.items() if name.startswith("term.")}
+
+    def replace(self, name: str, array: Array, carry: Any = None) -> None:
         """Give a parameter another array, of another shape if need be, as after remeshing; for `on_step`.
+
+            mesh, weights = dr.remesh(old)
+            step.replace("colors", mesh.colors, weights)
 
         Args:
             name: of the parameter.
             array: with a gradient. The objective must work with it from now on.
-            carry: makes what the optimizer remembers of the old elements, an array of the old full shape, into that of the new
-                ones; the optimizer starts anew where left out.
+            carry: what makes that which the optimizer remembers of the old elements, its moments, into that of the new ones: the
+                `weights` of `dr.remesh` and `dr.subdivide`, or any (V new, V old) matrix without negative numbers, for new = weights @ old; or a
+                function of an array of the old full shape, which returns one of the new. The optimizer starts anew where left out.
+
+        Raises:
+            ValueError: another name, an array without a gradient or that is a parameter already, a carry that does not fit; then
+                nothing has changed.
         """
+        if not self.values:
+            raise ValueError(
+                "replace: expected to be called in on_step, after the step, got a call within the objective; give it to the fit by on_step="
+            )
         self._run.replace(name, array, carry)
         self.parameters = self._run.arrays()
 
@@ -173,7 +192,7 @@ class Run:
         self.blur_text, self.blur_at = _blur(blur)
         self.made, self.ended, self.seconds = 0, "", 0.0
         self.history, self.loss = History(), scalar()
-        self.optimizers = self._new_optimizers()
+        self.optimizers = self._new_optimizers(self.parameters)
         self._terms: dict[str, Array] = {}
         self._order: tuple[int, np.ndarray] | None = None
         self._clock: float | None = None
@@ -229,7 +248,7 @@ class Run:
         numbers = read(record).tolist()
         squares, loss, terms = numbers[: len(arrays)], numbers[len(arrays)], numbers[len(arrays) + 1 :]
         self._norms = {name: math.sqrt(s) if s >= 0 else math.nan for name, s in zip(arrays, squares, strict=True)}
-        step.values = {"loss": loss} | {f"term.{name}": value for name, value in zip(step.terms, terms, strict=True)}
+        step.values = {"loss": loss} | {f"term.{name}": value for name, value in zip(step._terms, terms, strict=True)}
         step.values["gradient"] = math.sqrt(sum(n * n for n in self._norms.values()))
         step.skipped = not math.isfinite(loss) or not math.isfinite(step.values["gradient"])
 
@@ -240,8 +259,8 @@ class Run:
         with Tape(self.loss) as tape:
             output = noted(objective, step)
             room = len(self.parameters) + 1
-            record = empty(float, room + len(step.terms))
-            for k, term in enumerate(step.terms.values()):
+            record = empty(float, room + len(step._terms))
+            for k, term in enumerate(step._terms.values()):
                 add_term(term, self.loss, record, room + k)
         return tape, record, output
 
@@ -284,7 +303,7 @@ class Run:
         def loss() -> float:
             if known:
                 return known.pop()
-            step.terms, step._random = {}, None
+            step._terms, step._random = {}, None
             self._evaluate(step, objective)
             return float(read(self.loss))
 
@@ -328,42 +347,61 @@ class Run:
             if now > before - 1e-3 * abs(before):
                 self.ended = "plateau"
 
-    def replace(self, name: str, array: Array, carry: Callable[[np.ndarray], np.ndarray] | None) -> None:
+    def replace(self, name: str, array: Array, carry: Any) -> None:
         if name not in self.parameters:
             raise ValueError(f"name: expected one of {', '.join(self.parameters)}, got {name!r}")
         p = self.parameters[name]
         if carry is not None and p.optimizer in JOINT:
-            raise ValueError(f"carry: expected None for {p.optimizer}, which remembers how the loss bends over all parameters, got a function")
-        old_shape, before = (*p.array.shape, *p.array.element_shape), self.optimizers[_owner(name, p)][1].state_dict()
-        self.parameters[name] = p._with(name, array)
-        fresh = self._new_optimizers(only=_owner(name, p))[_owner(name, p)]
+            raise ValueError(
+                f"carry: expected None for {p.optimizer}, which remembers how the loss bends over all parameters together, "
+                f"got {type(carry).__name__}; leave it out, and it starts anew"
+            )
+        new = p._with(name, array)
+        for other, q in self.parameters.items():
+            if other != name and q.array is array:
+                raise ValueError(f"array: expected one of its own for {name!r}, got that of {other!r}; give every array once")
+        owner = _owner(name, p)
+        before = self.optimizers[owner][1].state_dict()
+        names, optimizer = self._new_optimizers({**self.parameters, name: new}, only=owner)[owner]
         if carry is not None:
+            old_shape, carried = full_shape(p.array), carrier(carry, name, p.array, array)
             per_element = {key for key, value in before.items() if ".params." in key and np.shape(value) == old_shape}
-            fresh[1].load_state_dict({key: carry(value) if key in per_element else value for key, value in before.items()})
-        self.optimizers[_owner(name, p)] = fresh
+            optimizer.load_state_dict({key: carried(value) if key in per_element else value for key, value in before.items()})
+        self.parameters[name], self.optimizers[owner] = new, (names, optimizer)
         self._replaced.add(name)
         self._idle.discard(name)
         self._unseen = self.parameters.keys() - self._idle
 
-    def _new_optimizers(self, only: str | None = None) -> dict[str, tuple[list[str], Any]]:
+    def _new_optimizers(self, parameters: Mapping[str, Parameter], only: str | None = None) -> dict[str, tuple[list[str], Any]]:
         """Names of parameters and their optimizer, by the name of what owns it."""
-        names: dict[str, list[str]] = {}
-        for name, p in self.parameters.items():
-            names.setdefault(_owner(name, p), []).append(name)
-        return {owner: (each, self._optimizer(each)) for owner, each in names.items() if only in (None, owner)}
+        owned: dict[str, dict[str, Parameter]] = {}
+        for name, p in parameters.items():
+            owned.setdefault(_owner(name, p), {})[name] = p
+        return {owner: (list(each), _optimizer(each)) for owner, each in owned.items() if only in (None, owner)}
 
-    def _optimizer(self, names: list[str]) -> Any:
-        first = self.parameters[names[0]]
-        kind = getattr(optim, OPTIMIZERS.get(first.optimizer, ""), None)
-        if kind is None:
-            known = ", ".join(name for name, kind in OPTIMIZERS.items() if hasattr(optim, kind))
-            raise ValueError(f"optimizer: expected one of {known}, got {first.optimizer!r}")
-        groups = [{"params": [self.parameters[n].array], "lr": self.parameters[n].lr, **self.parameters[n].settings} for n in names]
-        try:
-            return kind(groups)
-        except ValueError as error:
-            _note(error, f"of parameters {', '.join(map(repr, names))}")
-            raise
+
+def _optimizer(parameters: Mapping[str, Parameter]) -> Any:
+    """One over all of these, each in a group of its own."""
+    chosen = next(iter(parameters.values())).optimizer or ""
+    kind = getattr(optim, OPTIMIZERS.get(chosen, ""), None)
+    if kind is None:
+        known = ", ".join(name for name, kind in OPTIMIZERS.items() if hasattr(optim, kind))
+        raise ValueError(f"optimizer: expected one of {known}, got {chosen!r}")
+    shared: dict[str, Any] = {}
+    for name, p in parameters.items():
+        for key in p.settings.keys() & set(kind.shared):
+            if shared.setdefault(key, p.settings[key]) != p.settings[key]:
+                raise ValueError(
+                    f"parameters[{name!r}]: expected {key} {shared[key]!r}, as another has it, got {p.settings[key]!r}; "
+                    f"{chosen} is one for all its parameters, so give {key} once"
+                )
+    own = [{key: value for key, value in p.settings.items() if key not in kind.shared} for p in parameters.values()]
+    groups = [{"params": [p.array], "lr": p.lr, **settings} for p, settings in zip(parameters.values(), own, strict=True)]
+    try:
+        return kind(groups, **shared)
+    except ValueError as error:
+        _note(error, f"of parameters {', '.join(map(repr, parameters))}")
+        raise
 
 
 def _owner(name: str, p: Parameter) -> str:

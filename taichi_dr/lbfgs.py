@@ -46,6 +46,8 @@ class LBFGS(Optimizer):
     Source: Nocedal and Wright, Numerical Optimization, 2nd edition, 2006: algorithms 7.4 (two loops), 3.5 and 3.6 (search).
     """
 
+    shared = ("history", "evaluations")
+
     def __init__(self, params: Sequence[Any], lr: float = 1.0, *, history: int = 10, evaluations: int = 20) -> None:
         for name, number, least in (("history", history, 1), ("evaluations", evaluations, 2)):
             if not isinstance(number, Integral) or number < least:

@@ -20,6 +20,7 @@ class Optimizer:
     """
 
     moments: tuple[str, ...] = ()  # names of the arrays kept for each parameter
+    shared: tuple[str, ...] = ()  # names of settings that are one for all groups
 
     def __init__(self, params: Sequence[Any], defaults: dict[str, Any]) -> None:
         self.steps = 0

@@ -298,7 +298,7 @@ class _Scene:
         if self.recording is not None:
             is_due, is_measured = self.recording.due(step.index), step.index % -(-step.steps // MEASURED) == 0 or step.index == step.steps - 1
             mesh = self.shown() if is_due or is_measured else None
-            terms = {name.removeprefix("term."): value for name, value in step.values.items() if name.startswith("term.")}
+            terms = step.terms
             if is_measured:
                 terms |= {"self_intersections": len(self_intersections(mesh)), "flipped_faces": len(flipped_faces(mesh))}
             self.recording.add(step.index, step.values["loss"], terms, pictures=lambda: self.pictures(mesh), mesh=mesh)
@@ -312,7 +312,7 @@ class _Scene:
         self._begin(mesh)
         shape, colors = self.parameters().values()
         step.replace("shape", shape)
-        step.replace("colors", colors, lambda moments: (weights @ moments[0])[None])
+        step.replace("colors", colors, weights)
 
     def _state(self) -> dict[str, np.ndarray]:
         return {"faces": read(self.mesh.faces), "vertices": self.anchor, "settings": self.what}

@@ -7,12 +7,14 @@ import warnings
 import numpy as np
 import pytest
 import taichi as ti
+from scipy import sparse
 
 import taichi_dr as dr
 from taichi_dr import gradients, optim
 from taichi_dr.fit_run import OPTIMIZERS
 from taichi_dr.history import History
 from taichi_dr.launch import kernel
+from taichi_dr.lbfgs import LBFGS
 from taichi_dr.tape import operator
 
 KINDS = [name for name, kind in OPTIMIZERS.items() if hasattr(optim, kind)]
@@ -118,12 +120,14 @@ def test_terms_are_summed_and_written_down(f32, rng):
         if step.index % 2:
             dr.losses.l1(x, zeros, step.loss, 0.1)
 
-    one = fit({"x": x}, in_terms, 6, lr=0.1)
+    seen = []
+    one = fit({"x": x}, in_terms, 6, lr=0.1, on_step=lambda step: seen.append(step.terms))
     moved = dr.read(x)
     dr.write(x, start)
     other = fit({"x": x}, together, 6, lr=0.1)
     np.testing.assert_allclose(moved, dr.read(x), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(one.history.loss, other.history.loss, rtol=1e-5)
+    assert seen == [{name: one.history[f"term.{name}"][k] for name in (["small", "odd"] if k % 2 else ["small"])} for k in range(6)]
     terms = one.history.terms
     assert set(terms) == {"small", "odd"}
     np.testing.assert_array_equal(np.isnan(terms["odd"]), [True, False] * 3)
@@ -481,6 +485,96 @@ def test_carried_moments_go_on_as_before(f32, rng):
     np.testing.assert_array_equal(dr.read(held[0]), dr.read(x))
 
 
+@pytest.mark.parametrize("kind", FIRST_ORDER)
+@pytest.mark.parametrize("shape", [(1, 5, 3), (2, 5), (5,), (5, 3), (5, 6)])
+@pytest.mark.parametrize("form", [sparse.csr_array, sparse.coo_matrix, np.asarray])
+def test_moments_are_carried_by_weights(kind, shape, form, f32, rng):
+    """new = weights @ old for each kind of moment."""
+    axis = 1 if shape[0] < 5 else 0
+    weights = rng.random((7, 5)) * (rng.random((7, 5)) < 0.5)
+    along = lambda values: np.moveaxis(np.tensordot(weights, values, (1, axis)), 0, axis)  # noqa: E731
+    x, goal = dr.array(rng.normal(size=shape)), dr.array(rng.normal(size=shape))
+    new, new_goal, states = dr.array(along(dr.read(x))), dr.array(along(dr.read(goal))), []
+
+    def on_step(step):
+        if step.index == 2:
+            states.append(step._run.optimizers["one.x"][1].state_dict())
+            step.replace("x", new, form(weights))
+            states.append(step._run.optimizers["one.x"][1].state_dict())
+
+    objective = lambda step: dr.losses.mse(step.parameters["x"], goal if step.index < 3 else new_goal, step.loss)  # noqa: E731
+    fit({"x": x}, objective, 4, optimizer=kind, on_step=on_step)
+    before, after = states
+    moments = [key for key in before if ".params." in key]
+    assert moments and after["steps"] == 3
+    for key in moments:
+        assert before[key].any()
+        np.testing.assert_allclose(after[key], along(before[key]), rtol=1e-5, atol=1e-9)
+
+
+def test_the_weights_of_a_finer_mesh_are_taken(f32):
+    coarse = dr.shapes.icosphere(1)
+    held = {"mesh": dr.Mesh(coarse.vertices, coarse.faces, np.full((42, 3), 0.5))}
+    goal = {42: dr.array(np.full((1, 42, 3), 0.8)), 162: dr.array(np.full((1, 162, 3), 0.8))}
+
+    def on_step(step):
+        if step.index == 3:
+            held["mesh"], weights = dr.subdivide(held["mesh"])
+            step.replace("colors", held["mesh"].colors, weights)
+
+    objective = lambda step: dr.losses.mse(held["mesh"].colors, goal[held["mesh"].colors.shape[1]], step.loss)  # noqa: E731
+    result = fit({"colors": held["mesh"].colors}, objective, 8, on_step=on_step)
+    assert np.ptp(dr.read(result.parameters["colors"])) < 1e-6 and (np.diff(result.history.loss) < 0).all()
+
+
+@pytest.mark.parametrize(
+    ("carry", "message"),
+    [
+        (3.0, r"carry: expected the weights that dr.remesh and dr.subdivide return, .*, got float; write mesh, weights = "),
+        ((None, np.ones((9, 7))), "carry: expected the weights .*, got tuple; write"),
+        (
+            np.ones((7, 9)),
+            r"carry: expected a \(V new, V old\) matrix between the arrays of 'x', which was \(1, 7, 3\) and is \(1, 9, 3\), got one of",
+        ),
+        (-np.ones((9, 7)), "carry: expected a matrix without negative numbers"),
+        (np.full((9, 7), np.nan), "carry: expected a matrix without negative numbers"),
+        (
+            lambda m: m,
+            r"carry: expected a function that makes numbers of shape \(1, 9, 3\), .* of those of shape \(1, 7, 3\), got float32 \(1, 7, 3\) of",
+        ),
+        (lambda m: None, r"carry: expected a function .*, got object \(\) of"),
+    ],
+)
+def test_a_carry_that_does_not_fit(carry, message, f32, rng):
+    x, objective, _ = problem(rng)
+    new, seen = dr.array(np.zeros((1, 9, 3))), []
+
+    def on_step(step):
+        if step.index == 1:
+            with pytest.raises(ValueError, match=message):
+                step.replace("x", new, carry)
+            assert step.parameters == {"x": x}
+            seen.append(dr.read(x))
+
+    fit({"x": x}, objective, 3, on_step=on_step)
+    assert not np.array_equal(dr.read(x), seen[0])  # it goes on as it was
+
+
+def test_what_lbfgs_remembers_cannot_be_carried(f32, rng):
+    x, objective, _ = problem(rng)
+    with pytest.raises(ValueError, match=r"carry: expected None for lbfgs, .*, got csr_array; leave it out, and it starts anew"):
+        fit({"x": x}, objective, 3, optimizer="lbfgs", on_step=lambda step: step.replace("x", x, sparse.eye_array(7, format="csr")))
+
+
+def test_a_replacement_in_the_wrong_place(f32, rng):
+    x, objective, _ = problem(rng)
+    y = dr.array(dr.read(x))
+    with pytest.raises(ValueError, match="replace: expected to be called in on_step, .*, got a call within the objective"):
+        fit({"x": x}, lambda step: step.replace("x", y), 3)
+    with pytest.raises(ValueError, match="array: expected one of its own for 'x', got that of 'y'"):
+        fit({"x": x, "y": y}, lambda step: (objective(step), dr.losses.mean_square(y, step.loss)), 3, on_step=lambda step: step.replace("x", y))
+
+
 def test_an_array_behind_the_vertices(f32, rng):
     """As with large steps: what moves is not what is drawn."""
     coordinates, vertices, goal = (dr.array(rng.normal(size=(1, 6, 3))) for _ in range(3))
@@ -584,6 +678,25 @@ def test_bad_setting_of_an_optimizer_says_whose(f32):
     with pytest.raises(ValueError, match="unknown name 'momentum'") as caught:
         fit({"x": dr.Parameter(dr.array(np.zeros(3)), momentum=0.5)}, lambda step: None, 3)
     assert "of parameters 'x'" in "".join(getattr(caught.value, "__notes__", [str(caught.value)]))
+
+
+def test_settings_of_the_whole_of_lbfgs(f32, rng, monkeypatch):
+    """They are one for all parameters."""
+    made, init = [], LBFGS.__init__
+    monkeypatch.setattr(LBFGS, "__init__", lambda self, groups, **shared: (made.append(shared), init(self, groups, **shared))[1])
+    x, y = dr.array(rng.normal(size=5)), dr.array(rng.normal(size=5))
+
+    def objective(step):
+        dr.losses.mean_square(x, step.loss)
+        dr.losses.mean_square(y, step.loss)
+
+    settings = {"lr": 1.0, "optimizer": "lbfgs"}
+    fit({"x": dr.Parameter(x, history=3, evaluations=7), "y": dr.Parameter(y, 0.5)}, objective, 2, **settings)
+    assert made == [{"history": 3, "evaluations": 7}]
+    with pytest.raises(ValueError, match=r"parameters\['y'\]: expected history 3, as another has it, got 4; lbfgs is one for all"):
+        fit({"x": dr.Parameter(x, history=3), "y": dr.Parameter(y, history=4)}, objective, 2, **settings)
+    with pytest.raises(ValueError, match="history: expected a whole number of at least 1, got 0"):
+        fit({"x": dr.Parameter(x, history=0)}, objective, 2, **settings)
 
 
 def test_bad_names_and_arrays_in_a_step(f32, rng):
