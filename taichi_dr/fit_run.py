@@ -88,7 +88,7 @@ class Step:
         self.index, self.steps, self.done = index, run.steps, index / max(1, run.steps - 1)
         self.loss, self.parameters, self.history = run.loss, run.arrays(), run.history
         self.views = run.views(index)
-        self.blur = run.blur_at(self.done)
+        self.blur = None if run.blur_at is None else run.blur_at(self.done)
         self.output: Any = None
         self.values: dict[str, float] = {}
         self.skipped = False
@@ -189,7 +189,7 @@ class Run:
             raise ValueError(f"views_per_step: expected at most views, {views}, got {views_per_step}")
         self.shuffled = views_per_step is not None
         self.clip, self.patience = _checked_clip(clip), None if patience is None else checked_count("patience", patience)
-        self.blur_text, self.blur_at = _blur(blur)
+        self.blur_at = _blur(blur)
         self.made, self.ended, self.seconds = 0, "", 0.0
         self.history, self.loss = History(), scalar()
         self.optimizers = self._new_optimizers(self.parameters)
@@ -206,16 +206,16 @@ class Run:
 
     def settings(self) -> dict[str, Any]:
         """What a checkpoint must agree in, as JSON has it."""
-        return _through_json({
-            "steps": self.steps, "seed": self.seed, "views": self.view_count, "views_per_step": self.views_per_step,
-            "shuffled": self.shuffled, "blur": self.blur_text, "clip": self.clip, "patience": self.patience,
-            "precision": runtime.device().precision,
-        } | {
-            f"parameters.{name}.{key}": value for name, p in self.parameters.items() for key, value in (
-                ("lr", p.lr), ("optimizer", p.optimizer), ("schedule", schedules.text(p.schedule)), ("bounds", p.bounds), ("clip", p.clip),
-                ("settings", p.settings),
-            )
-        })  # fmt: skip
+        blur = None if self.blur_at is None else schedules.described(self.blur_at, self.steps, "blur")
+        settings: dict[str, Any] = {
+            "steps": self.steps, "seed": self.seed, "views": self.view_count, "views_per_step": self.views_per_step, "shuffled": self.shuffled,
+            "blur": blur, "clip": self.clip, "patience": self.patience, "precision": runtime.device().precision,
+        }  # fmt: skip
+        for name, p in self.parameters.items():
+            schedule = schedules.described(p.schedule, self.steps, f"schedule of {name!r}")
+            own = {"lr": p.lr, "optimizer": p.optimizer, "schedule": schedule, "bounds": p.bounds, "clip": p.clip, "settings": p.settings}
+            settings |= {f"parameters.{name}.{key}": value for key, value in own.items()}
+        return _through_json(settings)
 
     def views(self, index: int) -> np.ndarray | None:
         """Views of a step: those of an epoch in an order by chance, which depends on the seed and the epoch alone."""
@@ -468,16 +468,14 @@ def _checked_bounds(bounds: Any) -> tuple[float, float] | None:
     return low, high
 
 
-def _blur(blur: Any) -> tuple[str | None, Callable[[float], float | None]]:
-    """A text for it, and pixels as a function of how much is done."""
-    if blur is None:
-        return None, lambda done: None
-    if callable(blur):
-        return schedules.text(blur), blur
+def _blur(blur: Any) -> Callable[[float], float] | None:
+    """Pixels as a function of how much is done."""
+    if blur is None or callable(blur):
+        return blur
     ends = tuple(checked_number("blur", x) for x in (blur if isinstance(blur, Sequence) else (blur, blur)))
     if len(ends) != 2 or min(ends) <= 0:
         raise ValueError(f"blur: expected pixels, (first, last) or one number, positive, got {blur!r}")
-    return f"{ends[0]:g} to {ends[1]:g} pixels", lambda done: ends[0] * (ends[1] / ends[0]) ** done
+    return schedules.Schedule(f"{ends[0]:g} to {ends[1]:g} pixels", lambda done: ends[0] * (ends[1] / ends[0]) ** done)
 
 
 def _through_json(values: Any) -> Any:

@@ -13,7 +13,11 @@ from .checkpoint import Checkpoint, remove_parts, save
 from .fit_run import Run, checked_count
 from .history import History
 
-FORMAT = 1  # of what is in it
+FORMAT = 2  # of what is in it
+REPLACED = (
+    ". If step.replace gave it that shape, as after dr.remesh: let state= save what makes the mesh again, its faces and vertices, and load_state= "
+    "take it back and return the new arrays by name"
+)
 
 
 class Saving:
@@ -23,6 +27,7 @@ class Saving:
         self.run, self.path = run, None if path is None else pathlib.Path(path)
         self.every, self.seconds = None if every is None else checked_count("every", every), seconds
         self.state, self.load_state = state, load_state
+        self._settings = {} if path is None else run.settings()
         self._saved = -1  # steps made when it was saved last
         self._when = time.monotonic()
         if self.path is not None:
@@ -45,7 +50,7 @@ class Saving:
             arrays |= {f"optimizers.{owner}.{key}": np.asarray(value) for key, value in optimizer.state_dict().items()}
         arrays |= {f"history.{name}": run.history[name] for name in run.history.names}
         arrays |= {f"state.{name}": _plain(x) for name, x in (self.state() if self.state else {}).items()}
-        meta = {"kind": "taichi_dr fit", "format": FORMAT, "made": run.made, "ended": run.ended, "seconds": run.seconds, "settings": run.settings()}
+        meta = {"kind": "taichi_dr fit", "format": FORMAT, "made": run.made, "ended": run.ended, "seconds": run.seconds, "settings": self._settings}
         save(self.path, arrays, meta)
         self._saved, self._when = run.made, time.monotonic()
 
@@ -76,13 +81,13 @@ class Saving:
         self._saved = run.made
 
     def _checked_meta(self, saved: Checkpoint) -> dict[str, Any]:
-        meta, own = saved.meta, self.run.settings()
+        meta, own = saved.meta, self._settings
         if meta.get("kind") != "taichi_dr fit" or meta.get("format") != FORMAT or not isinstance(meta.get("settings"), dict):
             raise ValueError(f"{self.path}: expected a checkpoint of a fit of this version, got another file; begin anew without it")
         for key, here in own.items():
             there = meta["settings"].get(key, "not given")
-            if there != here:
-                self._refuse(f"{key} is {there} there and {here} here")
+            if _compared(there) != _compared(here):
+                self._refuse("{} is {} there and {} here".format(key, *_told(there, here)))
         for key in meta["settings"].keys() - own.keys():
             self._refuse(f"it has {key}")
         made, ended = meta.get("made"), meta.get("ended")
@@ -111,18 +116,34 @@ class Saving:
         if entry is None:
             self._refuse(f"it has no {name}")
         if entry.shape != like.shape or entry.dtype != like.dtype:
-            self._refuse(f"{name} is {entry.dtype} {entry.shape} there and {like.dtype} {like.shape} here")
+            self._refuse(
+                f"{name} is {entry.dtype} {entry.shape} there and {like.dtype} {like.shape} here", REPLACED if entry.shape != like.shape else ""
+            )
         return saved.read(name)
 
-    def _refuse(self, difference: str) -> NoReturn:
+    def _refuse(self, difference: str, remedy: str = "") -> NoReturn:
         raise ValueError(
             f"{self.path}: expected a checkpoint of this fit, got one of another: {difference}; run it with the settings of then, "
-            "or begin anew with another path or resume=False"
+            f"or begin anew with another path or resume=False{remedy}"
         )
 
 
 def _below(prefix: str, saved: Checkpoint) -> list[str]:
     return [name.removeprefix(prefix) for name in saved.entries if name.startswith(prefix)]
+
+
+def _compared(setting: Any) -> Any:
+    """What two settings must agree in: of schedules the values, whatever they are called."""
+    return setting.get("values") if isinstance(setting, dict) and "text" in setting else setting
+
+
+def _told(*settings: Any) -> list[str]:
+    """Two settings that differ, as a message shows them."""
+    schedules = [isinstance(x, dict) and "text" in x for x in settings]
+    texts = [str(x["text"]) if is_one else str(x) for x, is_one in zip(settings, schedules, strict=True)]
+    if all(schedules) and texts[0] == texts[1]:
+        return [f"{x['text']} from {x.get('first')} to {x.get('last')}" for x in settings]
+    return texts
 
 
 def _plain(x: Any) -> np.ndarray:

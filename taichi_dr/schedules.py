@@ -1,10 +1,17 @@
 """Schedules: a factor over a fit, as a function of how much of it is done, from 0 in the first step to 1 in the last.
 
-Any function of one number serves as well; those made here know what they are called, so that a checkpoint can tell them apart.
+Any function of one number serves as well. A checkpoint tells them apart by the values that they take.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+MOST_VALUES = 2000  # of a fit's steps, by which schedules are compared
+DIGITS = 9  # in which values must agree, of the largest: the last bits differ from one machine's exp to another's
 
 
 class Schedule:
@@ -81,3 +88,23 @@ def warmup(share: float = 0.05, then: Callable[[float], float] | None = None) ->
 def text(schedule: Callable[[float], float]) -> str:
     """What a schedule is called: a function of the user's own by its name."""
     return repr(schedule) if isinstance(schedule, Schedule) else getattr(schedule, "__qualname__", type(schedule).__name__)
+
+
+def described(schedule: Callable[[float], float], steps: int, argument: str = "schedule") -> dict[str, Any]:
+    """What a checkpoint keeps of a schedule: its name, its first and last value, and a hash of those that it takes in a fit.
+
+    Raises:
+        ValueError: one that gives something else than numbers.
+    """
+    done = [k / max(1, steps - 1) for k in range(steps)]
+    values = []
+    for x in done if steps <= MOST_VALUES else [done[round(k)] for k in np.linspace(0, steps - 1, MOST_VALUES)]:
+        value = schedule(x)
+        try:
+            values.append(float(value))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{argument}: expected a function that gives a number for {x:.4g}, which is how much is done, got {value!r}") from error
+    largest = max((abs(x) for x in values if math.isfinite(x)), default=0.0) or 1.0
+    rounded = np.round(np.array(values) / largest, DIGITS) + 0.0  # no -0
+    content = f"{largest:.{DIGITS}g}".encode() + rounded.astype("<f8").tobytes()
+    return {"text": text(schedule), "first": values[0], "last": values[-1], "values": hashlib.sha256(content).hexdigest()[:24]}

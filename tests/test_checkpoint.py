@@ -319,6 +319,73 @@ def test_a_checkpoint_of_another_fit(changes, message, f32, tmp_path):
         resumed(tmp_path / "a.npz", **changes)
 
 
+def curve(end):
+    return lambda done: end**done
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "message"),
+    [
+        (
+            {"schedule": curve(0.1)},
+            {"schedule": curve(0.2)},
+            r"parameters.x.schedule is curve.<locals>.<lambda> from 1.0 to 0.1 there and curve.* to 0.2 here",
+        ),
+        (
+            {"blur": curve(0.1)},
+            {"blur": curve(0.2)},
+            r"blur is curve.<locals>.<lambda> from 1.0 to 0.1 there and curve.<locals>.<lambda> from 1.0 to 0.2",
+        ),
+        ({"schedule": lambda done: 1.0}, {"schedule": lambda done: 1.0 + (0.4 < done < 0.6)}, r"schedule is .*<lambda> from 1.0 to 1.0 there and"),
+        (
+            {"schedule": dr.schedules.warmup(0.1, curve(0.1))},
+            {"schedule": dr.schedules.warmup(0.1, curve(0.2))},
+            r"schedule is warmup\(0.1, .*to 0.2 here",
+        ),
+        ({"schedule": dr.schedules.exponential(0.1)}, {"schedule": dr.schedules.exponential(0.1000001)}, "schedule is exponential.*1000001 here"),
+        ({"schedule": dr.schedules.exponential(0.1)}, {"schedule": curve(0.1)}, None),
+        ({"schedule": curve(0.1)}, {"schedule": curve(0.1)}, None),
+        ({"schedule": curve(0.1)}, {"schedule": curve(0.1 * (1 + 1e-15))}, None),
+        ({"blur": 2.0}, {"blur": lambda done: 2}, None),
+    ],
+)
+def test_schedules_are_known_by_their_values(there, here, message, f32, tmp_path):
+    Scene().stopped_at(7, checkpoint=tmp_path / "a.npz", **there)
+    if message is None:
+        assert len(resumed(tmp_path / "a.npz", **here).history) == 15
+    else:
+        with pytest.raises(ValueError, match=message):
+            resumed(tmp_path / "a.npz", **here)
+
+
+def test_schedules_of_many_steps(f32):
+    at = lambda k: lambda done: float(round(done * 9999) == k)  # noqa: E731
+    values = {
+        dr.schedules.described(schedule, 10_000)["values"] for schedule in (at(0), at(9999), dr.schedules.constant(), dr.schedules.constant(1e-12))
+    }
+    assert len(values) == 4
+    assert dr.schedules.described(dr.schedules.cosine(), 1)["last"] == 1.0
+    for value in (None, "x", [1, 2]):
+        with pytest.raises(ValueError, match="schedule: expected a function that gives a number for 0, which is how much is done, got"):
+            dr.schedules.described(lambda done, value=value: value, 3)
+
+
+def test_a_remeshed_fit_without_its_mesh(f32, tmp_path):
+    """Refused for its shapes, with what to do."""
+    scene = Scene()
+
+    def double(step):
+        if step.index == 5:
+            scene.goals = [dr.array(np.repeat(dr.read(g), 2, axis=1)) for g in scene.goals]
+            step.replace("x", dr.array(np.repeat(dr.read(scene.x), 2, axis=1)))
+
+    scene.stopped_at(8, checkpoint=tmp_path / "a.npz", on_step=double)
+    with pytest.raises(
+        ValueError, match=r"parameters.x is .* \(1, 12, 3\) there and .* \(1, 6, 3\) here; .*If step.replace .*: let state= save .*load_state="
+    ):
+        resumed(tmp_path / "a.npz")
+
+
 def test_a_checkpoint_of_other_parameters(f32, tmp_path):
     path, scene = tmp_path / "a.npz", Scene()
     scene.stopped_at(7, checkpoint=path)

@@ -84,7 +84,15 @@ def test_every_figure_has_its_script():
 
 MODULES = ("losses", "optim", "schedules", "shapes", "datasets", "pictures", "checkpoint")  # those whose members are called by name
 INNER = {"arrays", "io", "runtime"}  # of which users need what `dr` itself has
-UNSAID = {"checkpoint.Entry", "checkpoint.remove_parts", "schedules.Schedule", "schedules.text", "optim.Optimizer", "shapes.cut_in_four"}
+UNSAID = {
+    "checkpoint.Entry",
+    "checkpoint.remove_parts",
+    "schedules.Schedule",
+    "schedules.text",
+    "schedules.described",
+    "optim.Optimizer",
+    "shapes.cut_in_four",
+}
 UNSAID |= {"datasets.packed_file", "datasets.cache_folder", "datasets.fetch"}  # parts of others
 
 
