@@ -191,6 +191,7 @@ class Run:
         self.clip, self.patience = _checked_clip(clip), None if patience is None else checked_count("patience", patience)
         self.blur_at = _blur(blur)
         self.made, self.ended, self.seconds = 0, "", 0.0
+        self.pending = False  # whether on_step has still to be called for the last step
         self.history, self.loss = History(), scalar()
         self.optimizers = self._new_optimizers(self.parameters)
         self._terms: dict[str, Array] = {}
@@ -251,6 +252,24 @@ class Run:
         step.values = {"loss": loss} | {f"term.{name}": value for name, value in zip(step._terms, terms, strict=True)}
         step.values["gradient"] = math.sqrt(sum(n * n for n in self._norms.values()))
         step.skipped = not math.isfinite(loss) or not math.isfinite(step.values["gradient"])
+
+    def again(self, objective: Callable[[Step], Any]) -> Step:
+        """The last step once more, for `on_step`: with the numbers that it had, drawn with the arrays as they are since."""
+        step = Step(self, self.made - 1)
+        values = {name: self.history.last(name, 1)[0] for name in self.history.names}
+        step.values = {name: value for name, value in values.items() if not math.isnan(value) or name in ("loss", "gradient")}
+        step.skipped = bool(values.get("skipped"))
+        _, _, step.output = self._evaluate(step, objective)
+        return step
+
+    def changeable(self) -> tuple[Any, ...]:
+        """What `on_step` can change; equal where it has not."""
+        return dict(self.parameters), {owner: optimizer for owner, (_, optimizer) in self.optimizers.items()}, self.ended
+
+    def change_back(self, before: tuple[Any, ...]) -> None:
+        """As it was when it was asked for; arrays that were replaced are as they were left."""
+        self.parameters, optimizers, self.ended = before
+        self.optimizers = {owner: (names, optimizers[owner]) for owner, (names, _) in self.optimizers.items()}
 
     def _evaluate(self, step: Step, objective: Callable[[Step], Any]) -> tuple[Tape, Array, Any]:
         """Fill the loss and the gradients; the tape, the terms after room for other numbers, and what the objective returned."""
@@ -400,7 +419,7 @@ def _optimizer(parameters: Mapping[str, Parameter]) -> Any:
     try:
         return kind(groups, **shared)
     except ValueError as error:
-        _note(error, f"of parameters {', '.join(map(repr, parameters))}")
+        note(error, f"of parameters {', '.join(map(repr, parameters))}")
         raise
 
 
@@ -422,15 +441,15 @@ def noted(function: Callable[[Step], Any], step: Step) -> Any:
     try:
         return function(step)
     except Exception as error:
-        _note(error, f"in step {step.index} of the fit")
+        note(error, f"in step {step.index} of the fit")
         raise
 
 
-def _note(error: Exception, note: str) -> None:
+def note(error: BaseException, text: str) -> None:
     if hasattr(error, "add_note"):
-        error.add_note(note)
+        error.add_note(text)
     elif error.args and isinstance(error.args[0], str):  # Python 3.10
-        error.args = (f"{error.args[0]} ({note})", *error.args[1:])
+        error.args = (f"{error.args[0]} ({text})", *error.args[1:])
 
 
 # --- Checks -----------------------------------------------------------------------------------------------------------

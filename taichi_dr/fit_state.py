@@ -10,7 +10,7 @@ import taichi as ti
 
 from .arrays import read, write
 from .checkpoint import Checkpoint, remove_parts, save
-from .fit_run import Run, checked_count
+from .fit_run import Run, checked_count, note
 from .history import History
 
 FORMAT = 2  # of what is in it
@@ -28,8 +28,9 @@ class Saving:
         self.every, self.seconds = None if every is None else checked_count("every", every), seconds
         self.state, self.load_state = state, load_state
         self._settings = {} if path is None else run.settings()
-        self._saved = -1  # steps made when it was saved last
+        self._saved = -1, False  # steps made when it was saved last, and whether on_step was still to be called
         self._when = time.monotonic()
+        self._known: dict[str, np.ndarray] | None = None  # the user's own arrays when they went with the parameters
         if self.path is not None:
             if self.path.is_dir():
                 raise ValueError(f"checkpoint: expected the path of a file, got the folder {self.path}; write {self.path / 'checkpoint.npz'}")
@@ -42,17 +43,43 @@ class Saving:
             self.save()
 
     def save(self) -> None:
+        if self.path is not None and self._saved != (self.run.made, self.run.pending):
+            self._save(self._own())
+
+    def _save(self, own: dict[str, np.ndarray]) -> None:
         run = self.run
-        if self.path is None or self._saved == run.made:
-            return
         arrays = {f"parameters.{name}": read(x) for name, x in run.arrays().items()}
         for owner, (_, optimizer) in run.optimizers.items():
             arrays |= {f"optimizers.{owner}.{key}": np.asarray(value) for key, value in optimizer.state_dict().items()}
         arrays |= {f"history.{name}": run.history[name] for name in run.history.names}
-        arrays |= {f"state.{name}": _plain(x) for name, x in (self.state() if self.state else {}).items()}
-        meta = {"kind": "taichi_dr fit", "format": FORMAT, "made": run.made, "ended": run.ended, "seconds": run.seconds, "settings": self._settings}
+        arrays |= {f"state.{name}": x for name, x in own.items()}
+        meta = {
+            "kind": "taichi_dr fit", "format": FORMAT, "made": run.made, "ended": run.ended, "pending": run.pending, "seconds": run.seconds,
+            "settings": self._settings,
+        }  # fmt: skip
         save(self.path, arrays, meta)
-        self._saved, self._when = run.made, time.monotonic()
+        self._saved, self._known, self._when = (run.made, run.pending), own, time.monotonic()
+
+    def note_state(self) -> None:
+        """The user's own arrays go with the parameters now."""
+        if self.path is not None and self.state is not None:
+            self._known = self._own()
+
+    def save_after(self, error: BaseException) -> None:
+        """Save what the steps have come to that were made before an exception, which gets a note where that cannot be."""
+        if self.path is None or not self.run.made or self._saved == (self.run.made, self.run.pending):
+            return
+        try:
+            own = self._own()
+            if self.state is not None and not _alike(own, self._known or {}):
+                note(error, f"nothing was saved after it, for what state gives has changed since; {self.path} is as before")
+            else:
+                self._save(own)
+        except Exception as second:
+            note(error, f"nothing was saved after it either, for {type(second).__name__}: {second}")
+
+    def _own(self) -> dict[str, np.ndarray]:
+        return {name: np.array(_plain(x)) for name, x in (self.state() if self.state else {}).items()}
 
     def load(self) -> None:
         """Go on from the checkpoint; nothing has changed where it is refused."""
@@ -78,7 +105,8 @@ class Saving:
         for name, x in run.arrays().items():
             write(x, arrays[name])
         run.made, run.ended, run.seconds, run.history = meta["made"], meta["ended"], float(meta["seconds"]), History(history)
-        self._saved = run.made
+        run.pending = meta["pending"]
+        self._saved = run.made, run.pending
 
     def _checked_meta(self, saved: Checkpoint) -> dict[str, Any]:
         meta, own = saved.meta, self._settings
@@ -91,7 +119,14 @@ class Saving:
         for key in meta["settings"].keys() - own.keys():
             self._refuse(f"it has {key}")
         made, ended = meta.get("made"), meta.get("ended")
-        known = type(made) is int and 0 <= made <= self.run.steps and ended in ("", "plateau", "asked")
+        is_pending = meta.get("pending")
+        known = (
+            type(is_pending) is bool
+            and not (is_pending and made == 0)
+            and type(made) is int
+            and 0 <= made <= self.run.steps
+            and ended in ("", "plateau", "asked")
+        )
         if not known or not isinstance(meta.get("seconds"), (int, float)) or not 0 <= meta["seconds"] < math.inf:
             raise ValueError(f"{self.path}: expected a checkpoint of a fit, got one that is changed; take a copy of it, or begin anew without it")
         return meta
@@ -130,6 +165,14 @@ class Saving:
 
 def _below(prefix: str, saved: Checkpoint) -> list[str]:
     return [name.removeprefix(prefix) for name in saved.entries if name.startswith(prefix)]
+
+
+def _alike(some: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> bool:
+    """Of the same shapes, and integers the same; floats may be what moves."""
+    return some.keys() == others.keys() and all(
+        x.shape == others[name].shape and x.dtype == others[name].dtype and (x.dtype.kind == "f" or (x == others[name]).all())
+        for name, x in some.items()
+    )
 
 
 def _compared(setting: Any) -> Any:

@@ -74,8 +74,10 @@ def fit(
                         checkpoint="out/checkpoint.npz", resume=True)
 
     A step whose loss or gradient is not finite moves nothing, warns once and is counted. Ctrl-C lets the step end, saves and
-    returns; a second one stops at once. Random numbers depend on the seed and the step alone, sums have a fixed order: a fit
-    that was stopped at any moment and resumed ends bitwise as one that was not, on one device.
+    returns; a second one stops at once. An exception of the objective or of `on_step` saves what the steps before have come to; a
+    resumed fit begins with what it ended, the step, or the call of `on_step`, whose `step.output` is drawn anew with the arrays as they
+    are then. Random numbers depend on the seed and the step alone, sums have a fixed order: a fit that was stopped at any moment and
+    resumed ends bitwise as one that was not, on one device.
 
     Args:
         parameters: arrays with gradients, or `Parameter`s, by name.
@@ -95,7 +97,9 @@ def fit(
         progress: show a bar.
         checkpoint: file to save to, `every` so many steps or `seconds` (None: not by that), at the end and at Ctrl-C.
         resume: go on from the checkpoint if it is there; it must come from a fit of the same settings.
-        state: arrays of your own that a checkpoint should have, by name, such as faces that remeshing made.
+        state: gives arrays of your own that a checkpoint should have, by name, such as faces that remeshing made. Where an exception ends the
+            fit, and their shapes or integers are not as at the last checkpoint or replacement, `on_step` was amid a change: then that
+            checkpoint stays.
         load_state: takes them back before the parameters are read; returns arrays by name for parameters that were replaced.
 
     Returns:
@@ -110,28 +114,53 @@ def fit(
     saving = Saving(run, checkpoint, every, seconds, state, load_state)
     if resume:
         saving.load()
+    saving.note_state()
     with _CtrlC() as ctrl_c, _Bar(run, progress) as bar:
+        if run.pending and on_step is None:
+            run.pending = False
+        if run.pending:
+            _call(on_step, run.again(objective), run, saving, ctrl_c)
         while run.made < run.steps and not run.ended and not ctrl_c.pressed:
             step = Step(run, run.made)
-            try:
-                run.measure(step, objective)  # up to here nothing has moved
+            try:  # up to its end nothing has moved
+                run.measure(step, objective)
+                if step.skipped:
+                    run.skip(step, most_skips)
             except KeyboardInterrupt:
                 ctrl_c.pressed = True
                 break
-            if step.skipped:
-                run.skip(step, most_skips)
-            else:
+            except BaseException as error:
+                saving.save_after(error)
+                raise
+            if not step.skipped:
                 run.move(step, objective)
             run.count(step)
             if on_step is not None:
-                try:
-                    noted(on_step, step)
-                except KeyboardInterrupt:
-                    ctrl_c.pressed = True
-            saving.save_when_due()
+                _call(on_step, step, run, saving, ctrl_c)
+            if not run.pending:
+                saving.save_when_due()
             bar.show(step)
-    saving.save()
+    if not run.pending:
+        saving.save()
     return Result(run.arrays(), run.history, run.ended or ("steps" if run.made == run.steps else "interrupted"))
+
+
+def _call(on_step: Callable[[Step], Any], step: Step, run: Run, saving: Saving, ctrl_c: "_CtrlC") -> None:
+    """Call it; where it does not come to its end, what it did to the fit is undone, and a resumed fit calls it for this step again."""
+    before = run.changeable()
+    run.pending = True
+    try:
+        noted(on_step, step)
+    except BaseException as error:
+        run.change_back(before)
+        saving.save_after(error)
+        if not isinstance(error, KeyboardInterrupt):
+            raise
+        ctrl_c.pressed = True
+    else:
+        run.pending = False
+        if run.changeable() != before:
+            saving.note_state()
 
 
 # --- Around the steps -------------------------------------------------------------------------------------------------

@@ -215,20 +215,129 @@ def test_double_precision_is_resumed(f64, tmp_path):
     assert_same(whole, resumed(tmp_path / "a.npz"))
 
 
-def test_a_lost_run_goes_on_from_its_last_checkpoint(f32, tmp_path):
+@pytest.mark.parametrize("error", [MemoryError, LookupError, SystemExit])
+@pytest.mark.parametrize("where", ["objective", "on_step"])
+@pytest.mark.parametrize("at", [0, 1, 6, 11, 14])
+def test_an_exception_loses_nothing(where, at, error, f32, tmp_path):
+    """The steps before it are saved, and what it ended is done again: so a step of on_step that changes the fit is not left out."""
     path = tmp_path / "a.npz"
 
-    def lost(step):
-        if step.index == 11:
-            raise MemoryError
-        scene.objective(step)
+    def run(fails=False, **options):
+        scene, called = Scene(), []
 
-    scene = Scene()
-    with pytest.raises(MemoryError):
-        scene.fit(objective=lost, checkpoint=path, every=4)
+        def objective(step):
+            if fails and where == "objective" and step.index == at:
+                raise error("no such picture")
+            scene.objective(step)
+
+        def on_step(step):
+            called.append((step.index, dict(step.terms), step.values["loss"], step.skipped))
+            if step.index == at:
+                step.replace("x", dr.array(dr.read(step.parameters["x"]) + 1), lambda moments: 2 * moments)
+            if fails and where == "on_step" and step.index == at:
+                raise error("no such picture")
+
+        return scene.fit(objective=objective, on_step=on_step, every=None, checkpoint=path, resume=True, **options), called
+
+    with pytest.raises(error):
+        run(fails=True)
+    saved_steps = at if where == "objective" else at + 1
+    if saved_steps:
+        with Checkpoint(path) as saved:
+            assert saved.meta["made"] == saved_steps and saved.meta["pending"] == (where == "on_step")
+    result, called = run()
+    path.unlink()
+    whole, all_calls = run()
+    assert_same(whole, result)
+    assert str(called) == str(all_calls[at:])  # NaN too
     with Checkpoint(path) as saved:
-        assert saved.meta["made"] == 8
-    assert_same(Scene().fit(), resumed(path, every=4))
+        assert not saved.meta["pending"]
+    again, called = run()
+    assert_same(whole, again)
+    assert not called
+
+
+def test_a_kill_after_an_exception_goes_back_to_what_it_saved(f32, tmp_path):
+    path = tmp_path / "a.npz"
+    with pytest.raises(LookupError):
+        Scene().fit(checkpoint=path, on_step=lambda step: {}["x"] if step.index == 6 else None)
+    for _ in range(2):
+        with pytest.raises(LookupError):  # as long as it fails it is called again
+            resumed(path, on_step=lambda step: {}["x"] if step.index == 6 else None)
+    assert_same(Scene().fit(), resumed(path))
+
+
+def test_a_first_step_that_fails_leaves_the_checkpoint_of_before(f32, tmp_path):
+    path = tmp_path / "a.npz"
+    Scene().stopped_at(7, checkpoint=path)
+    before = path.read_bytes()
+    with pytest.raises(LookupError):
+        Scene().fit(objective=lambda step: {}["x"], checkpoint=path)
+    assert path.read_bytes() == before
+
+
+def test_the_output_of_a_step_is_there_again(f32, tmp_path):
+    path, seen = tmp_path / "a.npz", []
+
+    def run(fails):
+        scene = Scene()
+
+        def on_step(step):
+            seen.append(step.output)
+            if fails and step.index == 6:
+                raise LookupError
+
+        return scene.fit(objective=lambda step: (scene.objective(step), f"picture {step.index}")[1], on_step=on_step, checkpoint=path, resume=True)
+
+    with pytest.raises(LookupError):
+        run(True)
+    run(False)
+    assert seen == [f"picture {k}" for k in [*range(7), *range(6, 15)]]
+
+
+def test_arrays_of_ones_own_that_do_not_go_with_the_others_are_not_saved(f32, tmp_path):
+    """As where remeshing has changed the faces, and fails before the fit has the new arrays."""
+    path, held = tmp_path / "a.npz", {"faces": np.arange(3), "moves": np.zeros(2)}
+
+    def on_step(step):
+        held["moves"] = np.full(2, step.values["loss"])
+        if step.index == 5:
+            held["faces"] = np.arange(6)
+            step.replace("x", dr.array(dr.read(step.parameters["x"])))
+        if step.index == 9:
+            held["faces"] = np.arange(9)
+        if step.index in (7, 9):
+            raise LookupError("remeshing failed")
+
+    options = {"on_step": on_step, "checkpoint": path, "every": 4, "state": lambda: held, "load_state": held.update, "resume": True}
+    with pytest.raises(LookupError):
+        Scene().fit(**options)
+    with Checkpoint(path) as saved:
+        assert saved.meta["made"] == 8 and len(saved.read("state.faces")) == 6  # they changed since 4, but with a replacement
+    with pytest.raises(LookupError):
+        Scene().fit(**options | {"on_step": lambda step: on_step(step) if step.index == 9 else None})
+    with Checkpoint(path) as saved:
+        assert saved.meta["made"] == 8 and len(saved.read("state.faces")) == 6
+
+
+def test_an_exception_is_not_hidden_by_a_full_disk(f32, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(LookupError, match="x") as caught:
+        Scene().fit(checkpoint=tmp_path / "a.npz", on_step=lambda step: {}["x"] if step.index == 6 else None)
+    assert "nothing was saved after it either, for OSError" in "".join(getattr(caught.value, "__notes__", [str(caught.value)]))
+
+
+def test_ctrl_c_twice_in_on_step(f32, tmp_path):
+    path, scene = tmp_path / "a.npz", Scene()
+
+    def on_step(step):
+        if step.index == 6:
+            step.replace("x", dr.array(np.zeros((1, 6, 3))))
+            raise KeyboardInterrupt
+
+    result = scene.fit(on_step=on_step, checkpoint=path)
+    assert result.interrupted and len(result.history) == 7 and result.parameters["x"] is scene.x
+    assert_same(Scene().fit(), resumed(path))
 
 
 def test_when_it_is_saved(f32, tmp_path, monkeypatch):
