@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -38,8 +39,7 @@ class Server:
 
     def __init__(self, target: str | os.PathLike | Mesh, *, port: int = 0) -> None:
         self._temporary, self.folder = _folder(target)
-        self._http = ThreadingHTTPServer((HOST, port), type("Handler", (_Handler,), {"folder": self.folder}))
-        self._http.daemon_threads = True
+        self._http = _Http((HOST, port), type("Handler", (_Handler,), {"folder": self.folder}))
         self.url = f"http://{HOST}:{self._http.server_port}/"
         threading.Thread(target=self._http.serve_forever, daemon=True).start()
 
@@ -89,6 +89,15 @@ def _folder(target: Any) -> tuple[tempfile.TemporaryDirectory | None, Path]:
     temporary = tempfile.TemporaryDirectory(prefix="taichi_dr-")
     Recording(temporary.name, title=title).keep(0, mesh=target)
     return temporary, Path(temporary.name)
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that hangs up, as on a reload, is no news."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,7 +1,11 @@
 """The report in a real browser: it draws, its slider moves pictures and mesh, its console is clean, it asks for nothing; and the live page."""
 
+import http.client
 import json
 import pathlib
+import socket
+import struct
+import threading
 import urllib.error
 import urllib.request
 
@@ -213,6 +217,40 @@ def test_without_webgl_the_rest_works(run, tmp_path, chromium):
 def get(address, **headers):
     with urllib.request.urlopen(urllib.request.Request(address, headers=headers)) as answer:
         return answer.status, answer.read(), dict(answer.headers)
+
+
+@pytest.mark.parametrize("moment", ["before the request", "before the answer"])
+def test_a_browser_that_hangs_up_is_no_news(moment, run, tmp_path, monkeypatch, capfd):
+    """Reset, so that the server meets an error where it reads or writes."""
+    run.step(0)
+    asked, hung_up, done = threading.Event(), threading.Event(), threading.Event()
+    answer, shutdown = live._Handler._answer, live._Http.shutdown_request
+
+    def late(self, *args, **kwargs):
+        asked.set()
+        hung_up.wait(10)
+        for _ in range(50):  # until the reset is there
+            answer(self, *args, **kwargs)
+
+    monkeypatch.setattr(live._Handler, "_answer", late)
+    monkeypatch.setattr(live._Http, "shutdown_request", lambda self, request: (shutdown(self, request), done.set()))
+    with live.Server(tmp_path / "run") as server:
+        browser = socket.create_connection(("127.0.0.1", int(server.url.split(":")[-1].strip("/"))))
+        browser.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if moment == "before the answer":
+            browser.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1:80\r\n\r\n")
+            assert asked.wait(10)
+        browser.close()
+        hung_up.set()
+        assert done.wait(10)
+    assert capfd.readouterr().err == ""
+
+
+def test_other_errors_of_the_server_are_told(run, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(live._Handler, "_data", lambda self: 1 / 0)
+    with live.Server(tmp_path / "run") as server, pytest.raises((urllib.error.URLError, http.client.HTTPException, ConnectionError)):
+        get(server.url)
+    assert "ZeroDivisionError" in capfd.readouterr().err
 
 
 def test_the_server_gives_the_run_and_nothing_else(run, tmp_path):
