@@ -53,6 +53,12 @@ class Parameter:
         self.array, self.lr, self.optimizer, self.schedule, self.settings = array, lr, optimizer, schedule, settings
         self.bounds, self.clip = _checked_bounds(bounds), _checked_clip(clip)
 
+    def __repr__(self) -> str:
+        own = {"lr": self.lr, "optimizer": self.optimizer, "schedule": self.schedule and schedules.text(self.schedule), "bounds": self.bounds}
+        own |= {"clip": self.clip} | self.settings
+        shape = full_shape(self.array) if isinstance(self.array, ti.Ndarray) else type(self.array).__name__
+        return f"Parameter({', '.join([str(shape), *(f'{key}={value!r}' for key, value in own.items() if value is not None)])})"
+
     def _completed(self, name: str, lr: float, optimizer: str, schedule: Callable[[float], float]) -> "Parameter":
         out = self._with(name, self.array)
         out.lr = lr if self.lr is None else self.lr
@@ -94,6 +100,10 @@ class Step:
         self.skipped = False
         self._terms: dict[str, Array] = {}
         self._random: np.random.Generator | None = None
+
+    def __repr__(self) -> str:
+        numbers = "".join(f", {name} {value:.4g}" for name, value in self.values.items() if name == "loss" or name.startswith("term."))
+        return f"Step({self.index} of {self.steps}{numbers}{', skipped' if self.skipped else ''})"
 
     @property
     def random(self) -> np.random.Generator:

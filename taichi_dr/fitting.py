@@ -12,6 +12,7 @@ import numpy as np
 
 from . import schedules
 from .arrays import Array
+from .fit_carry import full_shape
 from .fit_run import Parameter, Run, Step, noted
 from .fit_state import Saving
 from .history import History
@@ -30,6 +31,13 @@ class Result:
     parameters: dict[str, Array]
     history: History
     ended: str
+
+    def __repr__(self) -> str:
+        losses = self.history.last("loss", 1)
+        made = f"{len(self.history)} step{'' if len(self.history) == 1 else 's'}, ended {self.ended!r}" + (
+            f", loss {losses[0]:.4g}" if losses else ""
+        )
+        return f"Result({made}; {', '.join(f'{name} {full_shape(x)}' for name, x in self.parameters.items())})"
 
     @property
     def interrupted(self) -> bool:

@@ -20,6 +20,13 @@ class History:
         self._columns: dict[str, list[float]] = {name: np.asarray(x, dtype=float).tolist() for name, x in (columns or {}).items()}
         self._length = max(map(len, self._columns.values()), default=0)
 
+    def __repr__(self) -> str:
+        if not self._length:
+            return "History(no steps)"
+        losses = [f"{x:.4g}" for x in self._columns.get("loss", [])]
+        loss = f", loss {losses[0]} to {losses[-1]}" if losses else ""
+        return f"History({self._length} step{'s' if self._length > 1 else ''}{loss}; {', '.join(self._columns)})"
+
     def append(self, values: Mapping[str, float]) -> None:
         """Add a step."""
         for name in values:

@@ -150,6 +150,22 @@ def test_history_as_a_table(f32, rng, tmp_path):
     assert len(History()) == 0 and not History().terms
 
 
+def test_what_is_printed_is_short(f32):
+    x = dr.array(np.full((2, 3), 2.0))
+    assert str(dr.Parameter(x, 0.1, bounds=(0, 1), momentum=0.5)) == "Parameter((2, 3), lr=0.1, bounds=(0.0, 1.0), momentum=0.5)"
+    texts = []
+
+    def objective(step):
+        texts.append(str(step))
+        dr.losses.mean_square(x, step.term("size"))
+
+    result = fit({"x": x}, objective, 2, lr=1.0, on_step=lambda step: texts.append(str(step)))
+    assert texts == ["Step(0 of 2)", "Step(0 of 2, loss 4, term.size 4)", "Step(1 of 2)", "Step(1 of 2, loss 1, term.size 1)"]
+    assert str(result) == "Result(2 steps, ended 'steps', loss 1; x (2, 3))"
+    assert str(result.history) == "History(2 steps, loss 4 to 1; loss, term.size, gradient, lr.x, seconds, skipped)"
+    assert str(History()) == "History(no steps)" and str(dr.fit({"x": x}, objective, 1, progress=False).history).startswith("History(1 step, loss")
+
+
 # --- Schedules and blur -------------------------------------------------------------------------------------------
 
 
