@@ -78,6 +78,7 @@ def array(data: Any, dtype: Any = None, *, vectors: bool = True) -> Array:
         element = impl.get_runtime().default_fp if is_float else ti.i32
     # Not from the pool: an array of the user's keeps its identity and its values for as long as it lives.
     out = allocate(element, values.shape[:-1] if is_vector else values.shape, is_float)
+    runtime.held.add(out)
     write(out, values)
     return out
 
@@ -199,6 +200,7 @@ def allocate(element: Any, shape: tuple[int, ...], needs_grad: bool) -> Array:
             if isinstance(x, ScalarNdarray):
                 x.__class__ = _Numbers
             weakref.finalize(x, _free, impl.get_runtime(), x.arr).atexit = False
+            runtime.living.add(x)
     return out
 
 

@@ -49,6 +49,8 @@ class Kernel:
         compiled = self._compiled.get(key)
         if compiled is None or len(args) != self._arity or session.fwd_mode_manager or (session.target_tape and not session.grad_replaced):
             runtime.ensure_started()
+            for _, k in slots.arrays:
+                getattr(args[k] if k < len(args) else None, "arr", None)  # one from before an init says so
             self._launch(*args)
             if key is not None and session is impl.get_runtime():
                 taichi_kernel = self._launch._primal

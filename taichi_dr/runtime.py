@@ -1,9 +1,11 @@
 """Which device the kernels run on, and in which precision; the only module that starts Taichi."""
 
 import functools
+import gc
 import os
 import textwrap
 import warnings
+import weakref
 from typing import Any, NamedTuple
 
 # Read by Taichi on import: no banner, and no call home from a rendering library.
@@ -45,6 +47,10 @@ class Device(NamedTuple):
 
 
 _deterministic = True
+_started: tuple[Any, Any] = (None, None)  # what was started here: Taichi's session, and the settings
+living: "weakref.WeakSet[ti.Ndarray]" = weakref.WeakSet()  # arrays of ours, which end with their session
+held: "weakref.WeakSet[ti.Ndarray]" = weakref.WeakSet()  # of these what `array` made
+GONE = "dr.init started Taichi anew after it was made; call dr.init once, before meshes, cameras and arrays are made, or make them again"
 
 
 def init(
@@ -56,7 +62,10 @@ def init(
     pin_threads: bool = True,
     **taichi_options: Any,
 ) -> Device:
-    """Start Taichi, or start it anew: arrays made before no longer exist for the kernels.
+    """Start Taichi: to be called once, first. Where it runs with these settings already, nothing happens.
+
+    With other settings it is started anew. Arrays made before, meshes and cameras with them, are gone then: it warns where there
+    are some, and to use one is an error.
 
     Args:
         arch: "cpu", "cuda", "vulkan" or "metal"; None takes CUDA where there is a device, else the CPU.
@@ -75,7 +84,7 @@ def init(
         ValueError: unknown arch or precision.
         RuntimeError: with `strict`, where the arch is not available.
     """
-    global _deterministic
+    global _deterministic, _started
     if arch is not None and arch not in ARCHS:
         raise ValueError(f"arch: expected one of {', '.join(ARCHS)} or None, got {arch!r}")
     if precision not in PRECISIONS:
@@ -89,14 +98,53 @@ def init(
     if not available:
         warnings.warn(f"arch {wanted!r} has no device or driver on this machine; running on the CPU", RuntimeWarning, stacklevel=2)
     options = {"log_level": ti.WARN, "default_fp": PRECISIONS[precision], **taichi_options}
+    wanted = wanted if available else "cpu"
+    settings = {"arch": wanted, "precision": precision, "pin_threads": pin_threads, **taichi_options}
+    if impl.get_runtime().prog is not None and _started[0] is impl.get_runtime() and _started[1] == settings:
+        _deterministic, _described[0] = deterministic, None
+        return device()
+    gc.collect()  # Taichi leaves the arguments of a kernel's first launch in cycles
+    count = sum(x.grad is not None for x in held)
+    if count and impl.get_runtime().prog is not None:
+        now = device()
+        text = f"dr.init starts Taichi anew, on {wanted} in {precision} after {now.arch} in {now.precision}, and {count} arrays made before are gone"
+        warnings.warn(
+            f"{text}, with their meshes and cameras; call it once, before anything is made, or make them again", RuntimeWarning, stacklevel=2
+        )
     before = _thread_ids()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        ti.init(arch=ARCHS[wanted] if available else ti.cpu, **options)
+        ti.init(arch=ARCHS[wanted], **options)
+    _bury()
+    _started = impl.get_runtime(), settings
     _deterministic, _described[0] = deterministic, None
     if pin_threads and device().arch == "cpu":
         _pin(sorted(_thread_ids() - before), device().threads)
     return device()
+
+
+class _Gone(ti.Ndarray):
+    """What an array becomes whose memory went with its session: an error wherever it is used, where Taichi would crash."""
+
+    def _memory(self, *_: Any) -> Any:
+        raise RuntimeError(f"array: expected one that is there, got one of shape {self.shape}: {GONE}")
+
+    arr = property(_memory, lambda self, value: None)
+    __getitem__ = __setitem__ = fill = to_numpy = from_numpy = _memory
+
+    @property
+    def element_shape(self) -> tuple[int, ...]:
+        return tuple(self.element_type.shape()) if hasattr(self.element_type, "shape") else ()
+
+    def __repr__(self) -> str:
+        return f"<array of shape {self.shape}, gone: {GONE}>"
+
+
+def _bury() -> None:
+    for x in living:
+        x.__class__ = _Gone
+    living.clear()
+    held.clear()
 
 
 def _thread_ids() -> set[int]:

@@ -196,6 +196,7 @@ def test_arrays_may_outlive_their_gradient_and_their_init(arch, f32):
     x.grad = None
     del y
     assert np.array_equal(dr.read(x), np.ones((5, 3))) and not dr.read(grad).any()
+    ti.reset()
     runtime.init(arch)
     fresh = dr.array(np.ones((5, 3)))
     del x, grad, z

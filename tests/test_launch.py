@@ -37,6 +37,7 @@ def test_of_each_kind_of_argument_its_own(f32, rng):
 
 def test_taichi_starts_anew(arch, f32):
     before = run(np.ones(5), 5, 3.0, False)
+    ti.reset()
     dr.init(arch)
     assert np.array_equal(run(np.ones(5), 5, 3.0, False), before) and len(scaled._compiled) == 1
 

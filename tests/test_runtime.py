@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -62,6 +63,7 @@ def test_options(arch):
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads are pinned on Linux only")
 @pytest.mark.parametrize("pin", [True, False])
 def test_threads_are_kept_on_cpus_of_their_own(pin):
+    ti.reset()
     before, mine = runtime._thread_ids(), os.sched_getaffinity(0)
     threads = runtime.init("cpu", pin_threads=pin).threads
     kept = sorted(os.sched_getaffinity(thread) for thread in runtime._thread_ids() - before)
@@ -103,10 +105,59 @@ def test_otherwise_it_warns_and_runs_on_the_cpu():
 def test_after_a_new_init_the_pool_hands_out_no_dead_arrays(arch, f32):
     first = dr.read(draw())
     held, known = draw(), arrays.constant((0.0, 0.0, 0.0))
+    ti.reset()
     runtime.init(arch)
     assert draw() is not held and arrays.constant((0.0, 0.0, 0.0)) is not known
     del held, known  # what is left of them harms nobody
     assert np.array_equal(dr.read(draw()), first)
+
+
+def test_again_with_the_same_settings_nothing_happens(arch, f32):
+    x, program = dr.array([1.0, 2.0, 5.0]), impl.get_runtime().prog
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert runtime.init(arch) == runtime.init(arch, strict=True) == runtime.device()
+        assert not runtime.init(arch, deterministic=False).deterministic and runtime.init(arch).deterministic  # which needs no new start
+    assert impl.get_runtime().prog is program and dr.read(x).tolist() == [1, 2, 5]
+
+
+@pytest.mark.parametrize("anew", [{"precision": "f32"}, {"precision": "f64"}])
+def test_arrays_from_before_another_init_say_so(anew, f32):
+    runtime.init("cpu", cpu_max_num_threads=1)
+    mesh, camera, numbers = dr.shapes.icosphere(1), dr.Camera.orbit(3, 0, 0, size=8), dr.array(np.ones(7))
+    image = dr.SoftRenderer()(mesh, camera)
+    with pytest.warns(
+        RuntimeWarning, match=r"dr\.init starts Taichi anew, on cpu in f\d\d after cpu in f32, and \d+ arrays made before are gone"
+    ) as caught:
+        runtime.init("cpu", **anew)
+    assert caught[0].filename == __file__
+    uses = [
+        lambda: dr.read(numbers), lambda: dr.read(numbers.grad), lambda: dr.write(numbers, np.zeros(7)), lambda: numbers[0], lambda: dr.read(image),
+        lambda: mesh.vertices.to_numpy(), lambda: image.fill(0), lambda: dr.SoftRenderer()(mesh, camera), lambda: dr.read(mesh.faces),
+        lambda: dr.fit({"x": numbers}, lambda step: None, 1, progress=False),
+        lambda: dr.mesh_quality(mesh),
+    ]  # fmt: skip
+    for use in uses:
+        with pytest.raises(
+            RuntimeError, match=r"array: expected one that is there, got one of shape .*: dr\.init started Taichi anew after it was made; call"
+        ):
+            use()
+    assert "gone" in repr(numbers) and mesh.vertices.element_shape == (3,) and numbers.element_shape == ()
+
+
+def test_nothing_is_said_where_nothing_is_lost(f32, tmp_path):
+    code = """
+import warnings
+import taichi_dr as dr
+warnings.simplefilter("error")
+dr.init("cpu")
+mesh = dr.shapes.icosphere(1)
+image = dr.SoftRenderer()(mesh, dr.Camera.orbit(3, 0, 0, size=8))
+del mesh, image
+dr.init("cpu", precision="f64")
+print(dr.device().precision)
+"""
+    assert run(tmp_path, code) == "f64\n"
 
 
 # --- Programs of their own --------------------------------------------------------------------------------------
