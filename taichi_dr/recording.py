@@ -40,7 +40,7 @@ class Recording:
         recording = dr.Recording("out/run", steps=500, config={"lr": 0.01})
         for step in range(500):
             ...
-            recording.add(step, loss, {"silhouette": s}, pictures=lambda: {"front": (target, renderer(mesh, camera))}, mesh=mesh)
+            recording.add(step, loss, {"silhouette": s}, pictures=lambda: {"view": (target, renderer(mesh, camera))}, mesh=mesh)
         recording.finish(mesh)
 
     Every step leaves one row of numbers. Pictures and mesh are kept at no more than `snapshots` + 1 steps: with interval n, of the steps
@@ -131,7 +131,8 @@ class Recording:
             loss: a number or a 0-D array; NaN and infinity are recorded as such.
             terms: parts of the loss, or anything else worth a curve, by name.
             pictures: by name of the view, pairs (target, render) of what `pictures.to_uint8` takes or of (H, W) numbers in [0, 1]; the target
-                may be None. Or a function without arguments that gives them, called only if `due(step)`.
+                may be None. Of batches (B, H, W, channels), as a renderer gives them, each is a view: "NAME 0", "NAME 1", ... Or a
+                function without arguments that gives them, called only if `due(step)`.
             mesh: as it is at this step, one mesh.
 
         Raises:
@@ -155,7 +156,8 @@ class Recording:
         shown = pictures() if callable(pictures) else pictures
         snapshot = {"pictures": [], "mesh": None, **self._snapshots.get(step, {}), "step": step}
         if shown:
-            snapshot["pictures"] = [self._view(str(name), pair) for name, pair in shown.items() if self._admitted(str(name))]
+            views = [view for name, pair in shown.items() for view in _views(str(name), pair)]
+            snapshot["pictures"] = [self._view(name, pair) for name, pair in views if self._admitted(name)]
         if mesh is not None:
             snapshot["mesh"] = self._geometry(mesh)
         _replace(self._snapshot_path(step), json.dumps(snapshot).encode())
@@ -299,6 +301,19 @@ class Recording:
 
     def _write_about(self) -> None:
         _replace(self._root / "about.json", json.dumps(self._about).encode())
+
+
+def _views(name: str, pair: Any) -> list[tuple[str, Any]]:
+    """The pairs of a batch, each with a name of its own; any other pair as it is."""
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        return [(name, pair)]
+    both = [values_of(x) if isinstance(x, ti.Ndarray) else x if x is None else np.asarray(x) for x in pair]
+    counts = [1 if x is None or x.ndim < 4 else len(x) for x in both]
+    if max(counts) <= 1:
+        return [(name, both)]
+    if min(count for count, x in zip(counts, both, strict=True) if x is not None) != max(counts):
+        raise ValueError(f"pictures[{name!r}]: expected as many targets as renders, got {counts[0]} and {counts[1]}; take those that belong together")
+    return [(f"{name} {k}", [None if x is None else x[k] for x in both]) for k in range(max(counts))]
 
 
 def read(folder: str | os.PathLike) -> dict[str, Any]:

@@ -100,6 +100,21 @@ def test_only_the_first_views_are_kept(f32, tmp_path):
     assert [[name for name, *_ in s["pictures"]] for s in recording.read(tmp_path)["snapshots"]] == [["a", "b"], ["b"]]
 
 
+def test_a_batch_is_as_many_views(f32, tmp_path):
+    """As with each picture by itself; a Taichi array as NumPy's."""
+    batch, targets = np.random.default_rng(0).random((2, 3, 12, 16, 4))
+    run = dr.Recording(tmp_path, views=5)
+    run.add(0, 1.0, pictures={"a": (targets, batch), "b": (None, dr.array(batch)), "c": (targets[:1], batch[:1])})
+    run.add(1, 1.0, pictures={f"a {k}": (targets[k], batch[k]) for k in range(3)})
+    first, second = [s["pictures"] for s in recording.read(tmp_path)["snapshots"]]
+    assert [name for name, *_ in first] == ["a 0", "a 1", "a 2", "b 0", "b 1"] and first[:3] == second
+    assert [blob for _, _, blob in first[3:]] == [blob for _, _, blob in first[:2]] and first[3][1] is None
+    with pytest.raises(ValueError, match=r"pictures\['a'\]: expected as many targets as renders, got 2 and 3"):
+        run.add(2, 1.0, pictures={"a": (targets[:2], batch)})
+    with pytest.raises(ValueError, match=r"expected as many targets as renders, got 1 and 3"):
+        run.add(3, 1.0, pictures={"a": (targets[0], batch)})
+
+
 # --- Geometry -----------------------------------------------------------------------------------------------------------
 
 
@@ -333,7 +348,7 @@ def test_names_that_are_hostile(tmp_path, sphere):
         (lambda run, mesh: run.add(-1, 1.0), "step: expected at least 0, got -1"),
         (lambda run, mesh: [run.add(3, 1.0), run.add(3, 1.0)], "step: expected at least 4, got 3; .* resume_at=3"),
         (lambda run, mesh: run.add(0, 1.0, pictures={"a": picture(1)}), r"pictures\['a'\]: expected a pair"),
-        (lambda run, mesh: run.add(0, 1.0, pictures={"a": (None, np.zeros((2, 8, 8, 3)))}), r"pictures\['a'\]: expected one picture"),
+        (lambda run, mesh: run.add(0, 1.0, pictures={"a": (None, np.zeros((8, 8, 5)))}), r"pictures\['a'\]: expected one picture"),
         (lambda run, mesh: run.add(0, 1.0, mesh=mesh.with_vertices(dr.array(np.zeros((2, 162, 3))))), "mesh: expected one mesh, got a batch of 2"),
         (lambda run, mesh: dr.Recording(run.folder, snapshots=1), "snapshots: expected a whole number of at least 2, got 1"),
     ],
