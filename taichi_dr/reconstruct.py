@@ -51,18 +51,20 @@ class Settings:
     """How photographs are fitted; the defaults suit most objects.
 
     Attributes:
-        steps: of the fit.
+        steps: of the fit of the shape; a texture takes a quarter as many more.
         views_per_step: photographs that a step looks at.
         vertices: of the mesh, about.
         start: "hull", the visual hull of the masks, which has the holes of the object; or "sphere".
-        large_steps: move the mesh by `LargeSteps`; False moves vertices one by one.
-        smoothness: lambda of the large steps of a mesh of 10,000 vertices, and in proportion to them of others.
-        lr, color_lr: of the shape, as a share of the object's radius, 5 times that from a sphere; and of colors.
+        large_steps: move the mesh as a whole, by `LargeSteps`, rather than each vertex by itself.
+        smoothness: lambda of the large steps of a mesh of 10,000 vertices, and in proportion to them of others; higher is rounder.
+        lr: step length of the shape, as a share of the object's radius; from a sphere 5 times that.
+        color_lr: step length of colors, whose values are from 0 to 1.
         blur: pixels by which edges are blurred at the first and the last step.
-        silhouette, normals: weights of the overlap of outlines and of the normals' consistency, beside 10 of the squared difference.
+        silhouette: weight of the overlap of outlines, beside 10 of the squared difference of colors.
+        normals: weight of the angles between neighboring faces; higher is rounder.
         texture: "vertex" for colors of vertices; "uv" for a texture, which is fitted when the shape is.
-        texture_size: texels on a side.
-        seed: of the order of photographs.
+        texture_size: texels on a side of the texture.
+        seed: of the order in which photographs are looked at.
     """
 
     steps: int = 400

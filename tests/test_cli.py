@@ -366,7 +366,28 @@ def test_every_field_of_the_settings_is_an_option(run):
         meanings = fields.described(kind)
         for name in kind.__dataclass_fields__:
             assert "--" + name.replace("_", "-") in out and meanings[name], name
+            assert not re.search("True|False|None", meanings[name]), name  # nobody types that in a shell
+        assert len(set(meanings.values())) == len(meanings)
         assert fields.described(type("Undented", (), {"__doc__": inspect.cleandoc(kind.__doc__)})) == meanings  # Python 3.13
+
+
+def test_the_documentation_has_every_option_and_its_default():
+    """A row of the table for each: `--lr X` | 0.01 | ..."""
+    rows = {}
+    page = (ROOT / "docs/cli.md").read_text(encoding="utf-8").partition("\n## fit\n")[2].partition("\n## ")[0]
+    for names, default in re.findall(r"^\| (`--.*?) \| (.*?) \|", page, re.MULTILINE):
+        names = re.findall(r"--([\w-]+)", names)
+        rows |= dict.fromkeys(names, default)
+    for kind in (fit.Settings, fit.Data):
+        for field in fit.dataclasses.fields(kind):
+            name = field.name.replace("_", "-")
+            if isinstance(field.default, bool):
+                assert f"no-{name}" in rows, name
+            elif isinstance(field.default, str) or field.default is None:
+                assert name in rows and (field.default is None or rows[name] == field.default), name
+            else:
+                expected = field.default if isinstance(field.default, tuple) else (field.default,)
+                assert tuple(float(part) for part in rows[name].split()) == expected, name
 
 
 NUMBERS = st.floats(allow_nan=False, allow_subnormal=False)  # subnormal ones are 0 in a process in which Taichi runs

@@ -42,13 +42,13 @@ class Data:
     """Which photographs are fitted.
 
     Attributes:
-        size: pixels of the shorter side that larger photographs are shrunk to; 0 takes them as they are.
-        images: folder of the images, where it is another than the files of the data set say.
-        masks: folder of the masks, white on the object; found where it is called masks; "none" takes alpha alone.
-        model: folder of a COLMAP model, where it is not found.
+        size: pixels on the shorter side, to which larger photographs are shrunk; 0 takes them as they are.
+        images: folder of the images, if another than the files of the data set say.
+        masks: folder of the masks, white on the object; one called masks is found; "none" takes alpha alone.
+        model: folder of the COLMAP model, if it is not found.
         encoding: "linear" takes colors as they are in the files, "srgb" decodes them.
         viewing_angle: half the field of view of SoftRas's cameras, degrees.
-        hold_out: every so many-th photograph is not fitted, but judges the fit; 0 fits all.
+        hold_out: every so many photographs one is not fitted, but judges the fit; 0 fits all.
     """
 
     size: int = 256
