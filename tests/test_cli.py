@@ -267,6 +267,34 @@ def test_a_run_is_not_written_over_unasked(run, photos, tmp_path):
     assert "expected a folder, got the file" in run("fit", photos, "-o", "file")[2]
 
 
+def test_what_is_refused_leaves_the_run_as_it_is(run, photos, tmp_path):
+    """Its results, and its settings, with which it goes on."""
+    assert run("fit", photos, "-o", "run", *QUICK, "--quiet")[0] == 0
+
+    def content():
+        return {path: path.read_bytes() for path in sorted((tmp_path / "run").rglob("*")) if path.is_file()}
+
+    before = content()
+    assert run("fit", "nowhere", "-o", "run", "--overwrite")[0] == 1
+    code, _, err = run("fit", "-o", "run", "--resume", "--steps", 9)
+    assert code == 1 and "steps is 4 there and 9 here" in err
+    assert content() == before
+    assert run("fit", "-o", "run", "--resume")[0] == 0
+
+
+def test_a_fit_that_was_refused_may_be_tried_again(run, photos, tmp_path):
+    images = sorted((photos / "images").iterdir())
+    masked = [iio.imread(path) for path in images]
+    for path, image in zip(images, masked, strict=True):
+        iio.imwrite(path, image[..., :3])
+    code, _, err = run("fit", photos, "-o", "run", *QUICK)
+    assert code == 1 and "expected masks" in err and "photos.subset" not in err
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["rig.png"]
+    for path, image in zip(images, masked, strict=True):
+        iio.imwrite(path, image)
+    assert run("fit", photos, "-o", "run", *QUICK)[0] == 0
+
+
 def test_its_config_repeats_it(run, photos, tmp_path):
     assert run("fit", photos, "-o", "run", *QUICK, "--seed", 3, "--blur", 2.0, 0.7, "--no-large-steps", "--hold-out", 0)[0] == 0
     config = toml.read(tmp_path / "run/config.toml")
@@ -320,8 +348,11 @@ def test_a_texture(run, photos, tmp_path, monkeypatch):
     pytest.importorskip("xatlas")
     monkeypatch.setattr(runtime, "init", lambda *_, **__: runtime.device())
     code, out, _ = run("fit", photos, "-o", "run", *QUICK, "--texture", "uv", "--texture-size", 64)
-    assert code == 0 and "wrote run/mesh.glb" in out
+    assert code == 0 and all(f"wrote run/mesh.{suffix}" in out for suffix in ("glb", "obj", "mtl", "png"))
     assert dr.Mesh.load(tmp_path / "run/mesh.glb", texture="uv").texture is not None
+    assert run("fit", photos, "-o", "run", *QUICK, "--overwrite")[0] == 0
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert "mesh.obj" in left and not left & {"texture.npz", "mesh.mtl", "mesh.png"}  # of the run before
 
 
 def test_photographs_are_shrunk_and_held_out_as_asked(run, photos, tmp_path):
@@ -459,6 +490,9 @@ def test_demo(run, tmp_path, monkeypatch):
     assert run("fit", "out/demo/photos", "-o", "out/mine", *QUICK)[0] == 0  # what it says to try next
     code, _, err = run("demo", "-o", "out/mine")
     assert code == 1 and "a run that is no demo" in err
+    (tmp_path / "other/photos").mkdir(parents=True)
+    code, _, err = run("demo", "-o", "other")
+    assert code == 1 and "other/photos is there, and of no demo" in err and not any((tmp_path / "other/photos").iterdir())
 
 
 # --- fit-face, view, benchmark -----------------------------------------------------------------------------------------
