@@ -690,9 +690,26 @@ def test_missing_packages_and_extras(run, backends, monkeypatch):
     assert code == 1 and "missing: scipy" in out and "pip install scipy" in out and 'pip install "taichi_dr[video]"' in out
 
 
-def test_every_extra_for_users_is_known():
+def test_every_extra_is_listed(run, backends, monkeypatch):
+    """Whether it is there or not, and what for; it is there if each of its own packages is."""
     extras = toml.read(ROOT / "pyproject.toml")["project"]["optional-dependencies"]
-    assert {extra for extra, _ in doctor.EXTRAS.values()} == set(extras) - {"test", "docs", "benchmark"}
+    assert doctor.EXTRAS.keys() == extras.keys()
+    modules = {"pytest-xdist": "xdist", "imageio-ffmpeg": "imageio_ffmpeg", "myst-parser": "myst_parser"}
+    for extra, (_, needed) in doctor.EXTRAS.items():
+        packages = [re.match(r"[\w-]+", text)[0] for text in extras[extra]]
+        of_users = {re.match(r"[\w-]+", text)[0] for other in ("exr", "face", "uv", "video", "viewer") for text in extras[other]}
+        own = [name for name in packages if extra != "test" or name not in of_users]  # tests need those of users too
+        assert sorted(needed) == sorted(modules.get(name, name) for name in own), extra
+    for mark, found in (("[ ok ]", True), ("[ no ]", None)):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, found=found: found)
+        out = run("doctor")[1]
+        for extra, (use, _) in doctor.EXTRAS.items():
+            assert f"{mark} extra      {extra}: {use}" in out and (found or f'pip install "taichi_dr[{extra}]"' in out)
+
+
+def test_help_of_fit_face_says_how_to_come_by_a_model(run):
+    out = run("fit-face", "--help")[1]
+    assert "README" not in out and "taichi-dr convert ICT-FaceKit face.h5" in out and 'pip install "taichi_dr[face]"' in out and ".npz" in out
 
 
 def test_the_self_test_itself(arch, tmp_path):
