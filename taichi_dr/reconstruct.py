@@ -39,6 +39,7 @@ MARKS = (CHECKPOINT, TEXTURE_CHECKPOINT, "recording", "report.html")  # of a fol
 RESULTS = ("report.html", "mesh.glb", "mesh.obj", "mesh.mtl", "mesh.png", "loss.csv", "fit.gif")
 EVERY = 50  # steps between checkpoints
 MEASURED = 5  # times that the mesh is measured for the log, besides at its end: 0.2 s at 20,000 faces
+CELLS = (56, 80)  # of the hull's grid along a side, for coarse meshes and for fine ones
 START_ITERATIONS = 3  # of the remeshing of the hull
 SHOWN = 4  # photographs in the report
 EPSILON = 1e-8  # of the gradient of an object of radius 1
@@ -243,8 +244,14 @@ def _first_mesh(photos: Photos, settings: Settings, bounds: Bounds) -> Mesh:
         levels = max(1, round(math.log(max(settings.vertices, 12) / 10, 4)))  # of 10 * 4^levels + 2 vertices
         sphere = shapes.icosphere(levels, SPHERE * bounds.radius)
         return sphere.with_vertices(array(read(sphere.vertices) + bounds.center))
-    rough = smooth(visual_hull(photos, bounds=bounds))
+    rough = smooth(visual_hull(photos, _cells(settings.vertices), bounds))
     return remesh(rough, _edge_length(rough, settings.vertices), START_ITERATIONS).mesh
+
+
+def _cells(vertices: int) -> int:
+    """Fewer for a coarser mesh, whose start is the sooner remeshed; thin parts, which the grid must meet, forbid that they go by its edges."""
+    least, most = CELLS
+    return min(most, max(least, round(most * (vertices / REFERENCE) ** 0.25)))
 
 
 def _edge_length(mesh: Mesh, vertices: int) -> float:

@@ -5,8 +5,8 @@ KILLS=20 SEED=1 python -m pytest -s tests/test_reconstruct.py -k "kill and rando
 
 import csv
 import dataclasses
-import functools
 import importlib
+import inspect
 import os
 import pathlib
 import signal
@@ -46,7 +46,7 @@ def folder(request, tmp_path_factory):
 @pytest.fixture(autouse=True, scope="module")
 def coarse_hulls():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "visual_hull", functools.partial(dr.visual_hull, cells=CELLS))
+        patch.setattr(module, "CELLS", (CELLS, CELLS))
         yield
 
 
@@ -189,6 +189,22 @@ def test_held_out_views_from_nearer(photos, tmp_path):
     """What is near to them only is not cut away."""
     near = saved(tmp_path, torus(), around(4, distance=1.6, fov=75))
     assert quick(photos, held_out=near, steps=1).scores["held_out"][0] > 0.9
+
+
+def test_coarse_meshes_begin_at_coarse_hulls(photos, monkeypatch):
+    """At the default's vertices and above it is the hull's own default."""
+    monkeypatch.setattr(module, "CELLS", (56, 80))
+    cells = []
+
+    def carved(photos, count, bounds):
+        cells.append(count)
+        raise InterruptedError
+
+    monkeypatch.setattr(module, "visual_hull", carved)
+    for vertices in (50, 500, 5000, dr.Settings.vertices, 2_000_000):
+        with pytest.raises(InterruptedError):
+            dr.reconstruct(photos, dr.Settings(vertices=vertices), progress=False)
+    assert cells == [56, 56, 67, 80, 80] and inspect.signature(dr.visual_hull).parameters["cells"].default == 80
 
 
 # --- Photographs that cannot be fitted -----------------------------------------------------------------------------------
