@@ -2,6 +2,7 @@
 
 import functools
 import os
+import tempfile
 import textwrap
 import warnings
 from typing import Any, NamedTuple
@@ -45,6 +46,7 @@ class Device(NamedTuple):
 
 
 _deterministic = True
+_unwritable: list[str | None] = [None]  # the folder that compiled kernels should be kept in, where it is not to be
 
 
 def init(
@@ -89,6 +91,7 @@ def init(
     if not available:
         warnings.warn(f"arch {wanted!r} has no device or driver on this machine; running on the CPU", RuntimeWarning, stacklevel=2)
     options = {"log_level": ti.WARN, "default_fp": PRECISIONS[precision], **taichi_options}
+    options |= _without_cache(options)
     before = _thread_ids()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -97,6 +100,29 @@ def init(
     if pin_threads and device().arch == "cpu":
         _pin(sorted(_thread_ids() - before), device().threads)
     return device()
+
+
+def _without_cache(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that keep no kernels, where the folder for them cannot be written: there Taichi crashes when the process ends."""
+    asked = options.get("offline_cache_file_path") or os.environ.get("TI_OFFLINE_CACHE_FILE_PATH") or impl.default_cfg().offline_cache_file_path
+    _unwritable[0] = None
+    try:
+        os.makedirs(asked, exist_ok=True)
+        with tempfile.TemporaryFile(dir=asked):
+            return {}
+    except OSError as error:
+        _unwritable[0] = str(asked)
+        if options.get("offline_cache", os.environ.get("TI_OFFLINE_CACHE") != "0"):
+            warnings.warn(
+                f"compiled kernels cannot be kept in {asked} ({error.strerror}), so every start compiles anew; "
+                "make it writable, or set TI_OFFLINE_CACHE_FILE_PATH to another folder",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+    try:
+        return {"offline_cache": False, "offline_cache_file_path": tempfile.mkdtemp(prefix="taichi_dr-")}  # which stays empty
+    except OSError:
+        return {"offline_cache": False}
 
 
 def _thread_ids() -> set[int]:
@@ -147,6 +173,6 @@ def _available(arch: str) -> bool:
 
 
 def cache_folder() -> str:
-    """Where Taichi keeps compiled kernels; starts Taichi if nothing has."""
+    """Where Taichi keeps compiled kernels, or should if it could; starts Taichi if nothing has."""
     ensure_started()
-    return str(impl.current_cfg().offline_cache_file_path)
+    return _unwritable[0] or str(impl.current_cfg().offline_cache_file_path)
