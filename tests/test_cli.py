@@ -74,9 +74,12 @@ def test_the_library_does_not_import_the_command_line():
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=60)
 
 
-def test_as_a_module(tmp_path):
+def test_as_a_module(f32, tmp_path):
     done = program(tmp_path, "--version")
     assert (done.returncode, done.stdout) == (0, f"taichi_dr {dr.__version__}\n")
+    dr.shapes.icosphere(1).save(tmp_path / "a.obj")
+    done = program(tmp_path, "convert", "a.obj", "b.ply")  # Taichi does not say that it starts
+    assert done.returncode == 0 and done.stdout.startswith("42 vertices") and done.stderr == ""
     done = program(tmp_path, "render", "teapot", "-o", "t.png", "--size", 16, "--arch", "cpu")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("wrote t.png") and len(done.stdout.splitlines()) == 1 and "\x1b" not in done.stdout + done.stderr
@@ -124,6 +127,8 @@ def test_without_words_it_is_the_help(run):
         (["render", "bunny"], "-o"),
         (["render", "bunny", "-o", "x.jpeg2"], "expected a name that ends in .gif, .mp4, .png"),
         (["render", "bunny", "-o", "x.png", "--size", "0"], "expected pixels such as 256 or 320x240"),
+        (["render", "bunny", "-o", "x.png", "--size", "100000"], "at most 8192, got '100000'"),
+        (["render", "bunny", "-o", "x.png", "--size", "1024x4096", "--antialias", "3"], "--antialias: expected at most 2 of pictures of this size"),
         (["render", "bunny", "-o", "x.png", "--elevation", "90"], "between -90 and 90"),
         (["render", "bunny", "-o", "x.png", "--light", "0,0,0"], "studio, sun, none"),
         (["render", "bunny", "-o", "x.png", "--background", "vlack"], "a color such as white"),
@@ -149,7 +154,10 @@ def test_a_wrong_option_is_2_and_says_which(words, said, run):
     "words, said",
     [
         (["render", "nowhere.obj", "-o", "x.png"], "no such mesh file: nowhere.obj"),
+        (["render", "bunnny", "-o", "x.png"], "no such mesh: bunnny; did you mean 'bunny'?"),
+        (["render", ".", "-o", "x.png"], ".: expected a mesh file, got a folder"),
         (["fit", "nowhere", "-o", "x"], "no such folder"),
+        (["fit", "--config", "."], "--config: expected a file, got the folder ."),
         (["fit", ".", "-o", "x"], "no data set in"),
         (["fit", "--config", "nowhere.toml"], "no such file: nowhere.toml"),
         (["view", "nowhere"], "no such run or mesh: nowhere"),
@@ -200,7 +208,8 @@ def test_warnings_are_one_line(run, monkeypatch):
 def test_an_arch_that_is_not_there_is_an_error(tmp_path):
     missing = next(name for name in runtime.ARCHS if not runtime._available(name))
     done = program(tmp_path, "benchmark", "--quick", "--arch", missing)
-    assert done.returncode == 1 and f"{missing!r} has no device" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert done.returncode == 1 and f"--arch: {missing!r} has no device" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert "taichi-dr doctor" in done.stderr and "strict" not in done.stderr
 
 
 # --- render ------------------------------------------------------------------------------------------------------------

@@ -95,6 +95,8 @@ def _job(options: Any, parser: Parser) -> Job:
     if file is None and options.resume and options.out and (Path(options.out) / CONFIG).is_file():
         file = Path(options.out) / CONFIG
     if file is not None:
+        if file.is_dir():
+            raise ValueError(f"--config: expected a file, got the folder {shown(file)}; give its {CONFIG} if it is of a run")
         values = fields.checked(str(file), toml.read(file), Data, Settings, also=("dataset", "out", "arch"))
         for name in ("dataset", "out"):
             if name in values:
