@@ -455,8 +455,8 @@ def _textured(mesh: Mesh, scene: _Scene) -> tuple[Mesh, Result]:
     def after(step: Step) -> None:
         index = settings.steps + step.index
         recording, loss = scene.record(index), step.values["loss"]
-        if recording is not None:  # what the image's term is of the shape's steps
-            recording.add(index, loss, {"image": loss}, pictures=lambda: scene.pictures(textured), mesh=textured)
+        if recording is not None:  # not as the image's term, which is of pictures without hard edges
+            recording.add(index, loss, {"texture": loss}, pictures=lambda: scene.pictures(textured), mesh=textured)
 
     result = fit(
         {"texture": Parameter(textured.texture, settings.color_lr, bounds=(0, 1))}, objective, scene.texture_steps,

@@ -141,9 +141,9 @@ def test_a_texture(photos, tmp_path):
     assert loaded.texture.shape == (1, 32, 32)
     rows, kept = logged(tmp_path), dr.recording.read(tmp_path)
     assert [int(row["step"]) for row in rows] == list(range(30)) and kept["about"]["steps"] == 30  # the texture's after the shape's
-    losses = [float(row["image"]) for row in rows]
-    assert losses[24:] == [float(row["loss"]) for row in rows[24:]] and not any(row["silhouette"] for row in rows[24:])
-    assert np.mean(losses[-3:]) < np.mean(losses[21:24])  # of the shape's last ones
+    losses = [float(row["texture"]) for row in rows[24:]]
+    assert losses == [float(row["loss"]) for row in rows[24:]] and losses[-1] < losses[0]
+    assert not any(row["texture"] for row in rows[:24]) and not any(row["image"] or row["silhouette"] for row in rows[24:])
     assert [bool(snapshot["mesh"]["texture"]) for snapshot in kept["snapshots"]] == [False] * 24 + [True] * 6
 
 
