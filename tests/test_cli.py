@@ -515,6 +515,14 @@ def test_fit_face(run, tmp_path):
     assert (code, out) == (0, "") and (tmp_path / "other/face.ply").exists()
 
 
+def test_fit_face_says_which_file_it_cannot_read(run, tmp_path):
+    dr.shapes.icosphere(1).save(tmp_path / "ball.obj")
+    iio.imwrite(tmp_path / "face.png", np.zeros((16, 16, 3), np.uint8))
+    for words, said in ((["ball.obj"], "ball.obj: expected a picture"), (["face.png", "--landmarks", "ball.obj"], "ball.obj: expected lines of")):
+        code, _, err = run("fit-face", *words, "--size", 16, "--steps", 1, "-o", "face")
+        assert code == 1 and said in err and len(err.splitlines()) == 1, err
+
+
 @pytest.mark.parametrize("what", ["run", "ball.obj"])
 def test_view_serves_a_page(what, run, tmp_path, monkeypatch):
     sphere = dr.shapes.icosphere(1)
