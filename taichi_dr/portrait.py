@@ -238,7 +238,12 @@ def fit_plainly(model, picture, settings, steps, watch):
 
 def read_picture(path, size, masked=False, told=True):
     """Pixels in [0, 1] of a picture file, or of an array in .npy, its shorter side `size` pixels long."""
-    values = np.load(path, allow_pickle=False) if str(path).endswith(".npy") else iio.imread(path)
+    try:
+        values = np.load(path, allow_pickle=False) if str(path).endswith(".npy") else iio.imread(path, plugin="pillow")
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, SyntaxError) as error:  # of readers of all kinds of files
+        raise ValueError(f"{path}: expected a picture, or an array in .npy, got a file that cannot be read as one; give a PNG or JPEG") from error
     if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (3, 4)):
         raise ValueError(f"{path}: expected one picture, (H, W), (H, W, 3) or (H, W, 4), got shape {values.shape}")
     if values.dtype.kind == "f":
@@ -268,7 +273,10 @@ def read_target(path, mask, size, told=True):
 
 def read_landmarks(path, vertices):
     """Rows of (vertex, x, y), pixels of the target from its upper left corner."""
-    rows = np.loadtxt(path, delimiter=",", ndmin=2)
+    try:
+        rows = np.loadtxt(path, delimiter=",", ndmin=2)
+    except (UnicodeDecodeError, ValueError) as error:
+        raise ValueError(f"{path}: expected lines of vertex,x,y, three numbers, got another file ({error})") from error
     if rows.shape[1] != 3 or not np.isfinite(rows).all() or (rows[:, 0] != np.rint(rows[:, 0])).any():
         raise ValueError(f"{path}: expected lines of vertex,x,y, got shape {rows.shape}; number the model's vertices from 0")
     if not ((rows[:, 0] >= 0) & (rows[:, 0] < vertices)).all():

@@ -35,8 +35,11 @@ from .unwrap import unwrap
 
 CHECKPOINT = "checkpoint.npz"
 TEXTURE_CHECKPOINT = "texture.npz"
+MARKS = (CHECKPOINT, TEXTURE_CHECKPOINT, "recording", "report.html")  # of a folder that holds a run
+RESULTS = ("report.html", "mesh.glb", "mesh.obj", "mesh.mtl", "mesh.png", "loss.csv", "fit.gif")
 EVERY = 50  # steps between checkpoints
 MEASURED = 5  # times that the mesh is measured for the log, besides at its end: 0.2 s at 20,000 faces
+CELLS = (56, 80)  # of the hull's grid along a side, for coarse meshes and for fine ones
 START_ITERATIONS = 3  # of the remeshing of the hull
 SHOWN = 4  # photographs in the report
 EPSILON = 1e-8  # of the gradient of an object of radius 1
@@ -51,18 +54,20 @@ class Settings:
     """How photographs are fitted; the defaults suit most objects.
 
     Attributes:
-        steps: of the fit.
+        steps: of the fit of the shape; a texture takes a quarter as many more.
         views_per_step: photographs that a step looks at.
         vertices: of the mesh, about.
         start: "hull", the visual hull of the masks, which has the holes of the object; or "sphere".
-        large_steps: move the mesh by `LargeSteps`; False moves vertices one by one.
-        smoothness: lambda of the large steps of a mesh of 10,000 vertices, and in proportion to them of others.
-        lr, color_lr: of the shape, as a share of the object's radius, 5 times that from a sphere; and of colors.
+        large_steps: move the mesh as a whole, by `LargeSteps`, rather than each vertex by itself.
+        smoothness: lambda of the large steps of a mesh of 10,000 vertices, and in proportion to them of others; higher is rounder.
+        lr: step length of the shape, as a share of the object's radius; from a sphere 5 times that.
+        color_lr: step length of colors, whose values are from 0 to 1.
         blur: pixels by which edges are blurred at the first and the last step.
-        silhouette, normals: weights of the overlap of outlines and of the normals' consistency, beside 10 of the squared difference.
+        silhouette: weight of the overlap of outlines, beside 10 of the squared difference of colors.
+        normals: weight of the angles between neighboring faces; higher is rounder.
         texture: "vertex" for colors of vertices; "uv" for a texture, which is fitted when the shape is.
-        texture_size: texels on a side.
-        seed: of the order of photographs.
+        texture_size: texels on a side of the texture.
+        seed: of the order in which photographs are looked at.
     """
 
     steps: int = 400
@@ -144,6 +149,7 @@ def reconstruct(
     out: str | os.PathLike | None = None,
     held_out: Photos | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     progress: bool = True,
 ) -> Reconstruction:
     """Fit a mesh to photographs of an object from all around, with masks.
@@ -157,44 +163,65 @@ def reconstruct(
     Args:
         photos: of one size, with masks, over any background.
         settings: how.
-        out: folder to record to: `Recording`, and checkpoint.npz. With a few of the losses loss.csv has how many pairs of faces
-            cross, and how many faces are flipped.
+        out: folder to record to: `Recording`, and checkpoint.npz; one that holds a run is refused, but for the next two. With a few
+            of the losses loss.csv has how many pairs of faces cross, and how many faces are flipped.
         held_out: photographs that the fit is judged by, over the same background.
         resume: go on from the checkpoint in `out`, with the settings and photographs of then; without one, begin.
+        overwrite: begin anew though `out` holds a run, whose files are removed, and no others.
         progress: show a bar.
 
     Ctrl-C ends the fit with what it has come to: `result.interrupted`, and resume goes on.
 
     Raises:
-        ValueError: photographs that cannot be fitted, or a checkpoint that is damaged or of another fit.
+        ValueError: photographs that cannot be fitted, a folder that holds a run, or a checkpoint that is damaged or of another fit.
         OSError: the folder cannot be written.
     """
+    return prepared(photos, settings, out=out, held_out=held_out, resume=resume, overwrite=overwrite, progress=progress).run()
+
+
+def prepared(
+    photos: Photos,
+    settings: Settings,
+    *,
+    out: str | os.PathLike | None = None,
+    held_out: Photos | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> "_Scene":
+    """The first half of `reconstruct`: all that may be refused is, the mesh to start from is made, and another run is removed. `run` fits."""
     if resume and out is None:
         raise ValueError("resume: expected the folder of the run with it, got none; give out")
+    if resume and overwrite:
+        raise ValueError("overwrite: expected False with resume, which goes on, got True, which begins anew; give one of the two")
     _check_photos(photos, held_out)
     folder = None if out is None else Path(out)
     if folder is not None:
+        if not (resume or overwrite) and holds_run(folder):
+            raise ValueError(
+                f"out: expected a folder without a run, got {folder}, which holds one; "
+                "give resume=True to go on with it, overwrite=True to begin anew, or another folder"
+            )
         folder.mkdir(parents=True, exist_ok=True)
-        for path in (folder / CHECKPOINT, folder / TEXTURE_CHECKPOINT):
-            if resume:
-                _check_same(path, _what(photos, settings))
-            else:
-                path.unlink(missing_ok=True)  # of another run, which must not be taken for this one's
+        if resume:
+            for name in (CHECKPOINT, TEXTURE_CHECKPOINT):
+                _check_same(folder / name, _what(photos, settings))
     bounds = photos.bounds()
-    mesh = _first_mesh(photos, settings, bounds)
-    start = mesh_quality(mesh)
-    scene = _Scene(photos, held_out, settings, bounds, mesh)
-    result = scene.fit(folder, resume, progress)
-    mesh = scene.shown()
-    if settings.texture == "uv" and not result.interrupted:
-        mesh, ended = _textured(mesh, scene, folder, resume, progress)
-        if ended == "interrupted":
-            result = dataclasses.replace(result, ended=ended)
-    if scene.recording is not None:
-        scene.recording.finish(mesh, pictures=lambda: scene.pictures(mesh))
-    judged = {"fitted": photos} | ({} if held_out is None else {"held_out": held_out})
-    scores = {name: scene.score(mesh, some) for name, some in judged.items()}
-    return Reconstruction(mesh, result, start, mesh_quality(mesh), scores)
+    scene = _Scene(photos, held_out, settings, bounds, _first_mesh(photos, settings, bounds), folder, resume, progress)
+    if folder is not None and not resume:
+        remove_run(folder)  # now that there is another to take its place
+        scene.record(0)
+    return scene
+
+
+def holds_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in MARKS)
+
+
+def remove_run(folder: Path) -> None:
+    """What a run left there, and nothing else. Its recording goes when another begins: that knows which files are its own."""
+    for name in (CHECKPOINT, TEXTURE_CHECKPOINT, *RESULTS):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _check_photos(photos: Photos, held_out: Photos | None) -> None:
@@ -204,7 +231,7 @@ def _check_photos(photos: Photos, held_out: Photos | None) -> None:
         some = ", ".join(unmasked[:3]) + (" ..." if len(unmasked) > 3 else "")
         raise ValueError(
             f"photos: expected masks, got {len(unmasked)} of {len(photos)} with alpha 1 everywhere: {some}; "
-            "give masks or images with alpha, or leave these out by photos.subset"
+            "give masks or images with alpha, or leave these photographs out"
         )
     if photos.background is None or (held_out is not None and held_out.background != photos.background):
         came = "None" if photos.background is None else f"{photos.background}, and {held_out.background} of held_out"
@@ -217,8 +244,14 @@ def _first_mesh(photos: Photos, settings: Settings, bounds: Bounds) -> Mesh:
         levels = max(1, round(math.log(max(settings.vertices, 12) / 10, 4)))  # of 10 * 4^levels + 2 vertices
         sphere = shapes.icosphere(levels, SPHERE * bounds.radius)
         return sphere.with_vertices(array(read(sphere.vertices) + bounds.center))
-    rough = smooth(visual_hull(photos, bounds=bounds))
+    rough = smooth(visual_hull(photos, _cells(settings.vertices), bounds))
     return remesh(rough, _edge_length(rough, settings.vertices), START_ITERATIONS).mesh
+
+
+def _cells(vertices: int) -> int:
+    """Fewer for a coarser mesh, whose start is the sooner remeshed; thin parts, which the grid must meet, forbid that they go by its edges."""
+    least, most = CELLS
+    return min(most, max(least, round(most * (vertices / REFERENCE) ** 0.25)))
 
 
 def _edge_length(mesh: Mesh, vertices: int) -> float:
@@ -231,8 +264,13 @@ def _edge_length(mesh: Mesh, vertices: int) -> float:
 class _Scene:
     """What moves: a mesh, its colors, and the renderers that look at it."""
 
-    def __init__(self, photos: Photos, held_out: Photos | None, settings: Settings, bounds: Bounds, mesh: Mesh) -> None:
-        self.photos, self.settings, self.bounds, self.what = photos, settings, bounds, np.array(json.dumps(_what(photos, settings)))
+    def __init__(
+        self, photos: Photos, held_out: Photos | None, settings: Settings, bounds: Bounds, mesh: Mesh, folder: Path | None, resume: bool,
+        progress: bool,
+    ) -> None:  # fmt: skip
+        self.photos, self.held_out, self.settings, self.bounds = photos, held_out, settings, bounds
+        self.what = np.array(json.dumps(_what(photos, settings)))
+        self.folder, self.resume, self.progress = folder, resume, progress
         cameras = [some.camera(k) for some in (photos, held_out) if some is not None for k in range(len(some))]
         distances = [float(np.linalg.norm(frame[EYE] - bounds.center)) for camera in cameras for frame in frames_of(camera)]
         depths = {"near": max(min(distances) - 2 * bounds.radius, 1e-3 * bounds.radius), "far": max(distances) + 2 * bounds.radius}
@@ -262,7 +300,23 @@ class _Scene:
         with unrecorded():
             return Mesh(read(self.now().vertices), read(self.mesh.faces), read(self.mesh.colors).clip(0, 1))
 
-    def fit(self, folder: Path | None, resume: bool, progress: bool) -> Result:
+    def run(self) -> Reconstruction:
+        start = mesh_quality(self.mesh)
+        result = self.fit()
+        mesh, made = self.shown(), len(result.history)
+        if self.settings.texture == "uv" and not result.interrupted:
+            mesh, painted = _textured(mesh, self)
+            made += len(painted.history)
+            if painted.interrupted:
+                result = dataclasses.replace(result, ended=painted.ended)
+        recording = self.record(made)
+        if recording is not None:
+            recording.finish(mesh, pictures=lambda: self.pictures(mesh))
+        judged = {"fitted": self.photos} | ({} if self.held_out is None else {"held_out": self.held_out})
+        scores = {name: self.score(mesh, some) for name, some in judged.items()}
+        return Reconstruction(mesh, result, start, mesh_quality(mesh), scores)
+
+    def fit(self) -> Result:
         s, radius = self.settings, self.bounds.radius
         lr = s.lr * radius * (STRIDE if s.start == "sphere" else 1)
         shape, colors = self.parameters().values()
@@ -271,18 +325,31 @@ class _Scene:
             "shape": Parameter(shape, lr, optimizer="adam_uniform" if s.large_steps else "adam", eps=EPSILON / radius),
             "colors": Parameter(colors, s.color_lr),
         }
-        result = fit(
-            moved, self._objective, s.steps, schedule=schedules.exponential(0.1), blur=s.blur, views=len(self.photos),
-            views_per_step=min(s.views_per_step, len(self.photos)), seed=s.seed, progress=progress,
-            on_step=lambda step: self._after(step, folder, resume), checkpoint=None if folder is None else folder / CHECKPOINT, every=EVERY,
-            resume=resume, state=self._state, load_state=lambda state: self._load_state(state, folder),
+        return fit(
+            moved, self._objective, s.steps, schedule=schedules.exponential(0.1), blur=s.blur, on_step=self._after,
+            state=self._state, load_state=self._load_state, **self.common(CHECKPOINT),
         )  # fmt: skip
-        if folder is not None and self.recording is None:  # no step was made
-            self._record(folder, len(result.history) if resume else None)
-        return result
 
-    def _record(self, folder: Path, resume_at: int | None) -> None:
-        self.recording = Recording(folder, steps=self.settings.steps, config=dataclasses.asdict(self.settings), resume_at=resume_at)
+    def common(self, checkpoint: str) -> dict[str, Any]:
+        """Settings of the fits of shape and texture."""
+        s, count = self.settings, len(self.photos)
+        return {
+            "views": count, "views_per_step": min(s.views_per_step, count), "seed": s.seed, "progress": self.progress, "every": EVERY,
+            "checkpoint": None if self.folder is None else self.folder / checkpoint, "resume": self.resume,
+        }  # fmt: skip
+
+    def record(self, step: int) -> Recording | None:
+        """The recording; a run that goes on discards what was recorded from its first step on."""
+        if self.recording is None and self.folder is not None:
+            steps = self.settings.steps + (self.texture_steps if self.settings.texture == "uv" else 0)
+            resume_at = step if self.resume else None
+            self.recording = Recording(self.folder, steps=steps, config=dataclasses.asdict(self.settings), resume_at=resume_at)
+        return self.recording
+
+    @property
+    def texture_steps(self) -> int:
+        """Steps of the texture, which are counted after those of the shape."""
+        return max(1, self.settings.steps // 4)
 
     def _objective(self, step: Step) -> None:
         camera, target = self.photos.batch(step.views)
@@ -292,16 +359,15 @@ class _Scene:
         losses.silhouette_iou(image, target, step.term("silhouette"), self.settings.silhouette)
         losses.normal_consistency(mesh, step.term("normals"), self.settings.normals)
 
-    def _after(self, step: Step, folder: Path | None, resume: bool) -> None:
-        if folder is not None and self.recording is None:
-            self._record(folder, step.index if resume else None)
-        if self.recording is not None:
-            is_due, is_measured = self.recording.due(step.index), step.index % -(-step.steps // MEASURED) == 0 or step.index == step.steps - 1
+    def _after(self, step: Step) -> None:
+        recording = self.record(step.index)
+        if recording is not None:
+            is_due, is_measured = recording.due(step.index), step.index % -(-step.steps // MEASURED) == 0 or step.index == step.steps - 1
             mesh = self.shown() if is_due or is_measured else None
             terms = step.terms
             if is_measured:
                 terms |= {"self_intersections": len(self_intersections(mesh)), "flipped_faces": len(flipped_faces(mesh))}
-            self.recording.add(step.index, step.values["loss"], terms, pictures=lambda: self.pictures(mesh), mesh=mesh)
+            recording.add(step.index, step.values["loss"], terms, pictures=lambda: self.pictures(mesh), mesh=mesh)
         if step.index + 1 == round(self.soft * step.steps):
             self._remesh(step)
 
@@ -317,12 +383,12 @@ class _Scene:
     def _state(self) -> dict[str, np.ndarray]:
         return {"faces": read(self.mesh.faces), "vertices": self.anchor, "settings": self.what}
 
-    def _load_state(self, state: dict[str, np.ndarray], folder: Path | None) -> dict[str, Array]:
-        assert folder is not None
+    def _load_state(self, state: dict[str, np.ndarray]) -> dict[str, Array]:
+        assert self.folder is not None
         try:
             mesh = Mesh(state["vertices"], state["faces"].astype(np.int32))
         except (KeyError, ValueError, TypeError) as error:
-            raise ValueError(f"{folder / CHECKPOINT}: expected a mesh in it, got another ({error}); begin anew without it") from error
+            raise ValueError(f"{self.folder / CHECKPOINT}: expected a mesh in it, got another ({error}); begin anew without it") from error
         self._begin(mesh)
         return self.parameters()
 
@@ -369,15 +435,15 @@ def _check_same(path: Path, here: dict[str, Any]) -> None:
         if there.get(name) != here.get(name):
             raise ValueError(
                 f"{path}: expected a checkpoint of this fit, got one of another: {name} is {there.get(name)} there and {here.get(name)} here; "
-                "run it with the settings of then, or begin anew with another folder or resume=False"
+                "run it with the settings of then, or begin anew in another folder"
             )
 
 
 # --- Texture -------------------------------------------------------------------------------------------------------------
 
 
-def _textured(mesh: Mesh, scene: _Scene, folder: Path | None, resume: bool, progress: bool) -> tuple[Mesh, str]:
-    """The mesh with a texture, which begins as the colors of the vertices and is fitted while the shape stays; and how that ended."""
+def _textured(mesh: Mesh, scene: _Scene) -> tuple[Mesh, Result]:
+    """The mesh with a texture, which begins as the colors of the vertices and is fitted while the shape stays; and how that went."""
     photos, settings = scene.photos, scene.settings
     textured = unwrap(mesh, settings.texture_size)
     renderer = DeferredRenderer(antialias=1, edges=None, **scene.view)
@@ -386,13 +452,17 @@ def _textured(mesh: Mesh, scene: _Scene, folder: Path | None, resume: bool, prog
         camera, target = photos.batch(step.views)
         losses.mse(renderer(textured, camera), target, step.loss, 10.0)
 
-    path = None if folder is None else folder / TEXTURE_CHECKPOINT
+    def after(step: Step) -> None:
+        index = settings.steps + step.index
+        recording, loss = scene.record(index), step.values["loss"]
+        if recording is not None:  # not as the image's term, which is of pictures without hard edges
+            recording.add(index, loss, {"texture": loss}, pictures=lambda: scene.pictures(textured), mesh=textured)
+
     result = fit(
-        {"texture": Parameter(textured.texture, settings.color_lr, bounds=(0, 1))}, objective, max(1, settings.steps // 4),
-        schedule=schedules.exponential(0.1), views=len(photos), views_per_step=min(settings.views_per_step, len(photos)), seed=settings.seed,
-        progress=progress, checkpoint=path, every=EVERY, resume=resume, state=lambda: {"settings": scene.what},
-        load_state=lambda state: None,
+        {"texture": Parameter(textured.texture, settings.color_lr, bounds=(0, 1))}, objective, scene.texture_steps,
+        schedule=schedules.exponential(0.1), on_step=after, state=lambda: {"settings": scene.what}, load_state=lambda state: None,
+        **scene.common(TEXTURE_CHECKPOINT),
     )  # fmt: skip
     coverage = sum(renderer.texel_coverage(textured, photos.camera(k)) for k in range(len(photos)))
     write(textured.texture, fill_unseen(textured.texture, coverage > SEEN * coverage.mean()))
-    return textured, result.ended
+    return textured, result

@@ -3,6 +3,7 @@
 import functools
 import gc
 import os
+import tempfile
 import textwrap
 import warnings
 import weakref
@@ -51,6 +52,7 @@ _started: tuple[Any, Any] = (None, None)  # what was started here: Taichi's sess
 living: "weakref.WeakSet[ti.Ndarray]" = weakref.WeakSet()  # arrays of ours, which end with their session
 held: "weakref.WeakSet[ti.Ndarray]" = weakref.WeakSet()  # of these what `array` made
 GONE = "dr.init started Taichi anew after it was made; call dr.init once, before meshes, cameras and arrays are made, or make them again"
+_unwritable: list[str | None] = [None]  # the folder that compiled kernels should be kept in, where it is not to be
 
 
 def init(
@@ -111,6 +113,7 @@ def init(
         warnings.warn(
             f"{text}, with their meshes and cameras; call it once, before anything is made, or make them again", RuntimeWarning, stacklevel=2
         )
+    options |= _without_cache(options)
     before = _thread_ids()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -145,6 +148,29 @@ def _bury() -> None:
         x.__class__ = _Gone
     living.clear()
     held.clear()
+
+
+def _without_cache(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that keep no kernels, where the folder for them cannot be written: there Taichi crashes when the process ends."""
+    asked = options.get("offline_cache_file_path") or os.environ.get("TI_OFFLINE_CACHE_FILE_PATH") or impl.default_cfg().offline_cache_file_path
+    _unwritable[0] = None
+    try:
+        os.makedirs(asked, exist_ok=True)
+        with tempfile.TemporaryFile(dir=asked):
+            return {}
+    except OSError as error:
+        _unwritable[0] = str(asked)
+        if options.get("offline_cache", os.environ.get("TI_OFFLINE_CACHE") != "0"):
+            warnings.warn(
+                f"compiled kernels cannot be kept in {asked} ({error.strerror}), so every start compiles anew; "
+                "make it writable, or set TI_OFFLINE_CACHE_FILE_PATH to another folder",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+    try:
+        return {"offline_cache": False, "offline_cache_file_path": tempfile.mkdtemp(prefix="taichi_dr-")}  # which stays empty
+    except OSError:
+        return {"offline_cache": False}
 
 
 def _thread_ids() -> set[int]:
@@ -195,6 +221,6 @@ def _available(arch: str) -> bool:
 
 
 def cache_folder() -> str:
-    """Where Taichi keeps compiled kernels; starts Taichi if nothing has."""
+    """Where Taichi keeps compiled kernels, or should if it could; starts Taichi if nothing has."""
     ensure_started()
-    return str(impl.current_cfg().offline_cache_file_path)
+    return _unwritable[0] or str(impl.current_cfg().offline_cache_file_path)

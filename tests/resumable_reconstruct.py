@@ -3,7 +3,6 @@
 It kills itself at WHERE: "shape 5", in the sixth step; "remesh 0", before it; "remesh 1", after it; "unwrap 0"; "texture 2"; "finish 0".
 """
 
-import functools
 import importlib
 import os
 import signal
@@ -22,7 +21,7 @@ def settings(start, texture, steps):
 def main(photos, out, start, texture, arch="cpu", steps="16", where=""):
     dr.init(arch)
     reconstruct.EVERY = 2
-    reconstruct.visual_hull = functools.partial(dr.visual_hull, cells=32)
+    reconstruct.CELLS = (32, 32)
     fits = iter(("shape", "texture"))
 
     def here(name, number):

@@ -74,9 +74,12 @@ def test_the_library_does_not_import_the_command_line():
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=60)
 
 
-def test_as_a_module(tmp_path):
+def test_as_a_module(f32, tmp_path):
     done = program(tmp_path, "--version")
     assert (done.returncode, done.stdout) == (0, f"taichi_dr {dr.__version__}\n")
+    dr.shapes.icosphere(1).save(tmp_path / "a.obj")
+    done = program(tmp_path, "convert", "a.obj", "b.ply")  # Taichi does not say that it starts
+    assert done.returncode == 0 and done.stdout.startswith("42 vertices") and done.stderr == ""
     done = program(tmp_path, "render", "teapot", "-o", "t.png", "--size", 16, "--arch", "cpu")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("wrote t.png") and len(done.stdout.splitlines()) == 1 and "\x1b" not in done.stdout + done.stderr
@@ -124,6 +127,8 @@ def test_without_words_it_is_the_help(run):
         (["render", "bunny"], "-o"),
         (["render", "bunny", "-o", "x.jpeg2"], "expected a name that ends in .gif, .mp4, .png"),
         (["render", "bunny", "-o", "x.png", "--size", "0"], "expected pixels such as 256 or 320x240"),
+        (["render", "bunny", "-o", "x.png", "--size", "100000"], "at most 8192, got '100000'"),
+        (["render", "bunny", "-o", "x.png", "--size", "1024x4096", "--antialias", "3"], "--antialias: expected at most 2 of pictures of this size"),
         (["render", "bunny", "-o", "x.png", "--elevation", "90"], "between -90 and 90"),
         (["render", "bunny", "-o", "x.png", "--light", "0,0,0"], "studio, sun, none"),
         (["render", "bunny", "-o", "x.png", "--background", "vlack"], "a color such as white"),
@@ -149,7 +154,10 @@ def test_a_wrong_option_is_2_and_says_which(words, said, run):
     "words, said",
     [
         (["render", "nowhere.obj", "-o", "x.png"], "no such mesh file: nowhere.obj"),
+        (["render", "bunnny", "-o", "x.png"], "no such mesh: bunnny; did you mean 'bunny'?"),
+        (["render", ".", "-o", "x.png"], ".: expected a mesh file, got a folder"),
         (["fit", "nowhere", "-o", "x"], "no such folder"),
+        (["fit", "--config", "."], "--config: expected a file, got the folder ."),
         (["fit", ".", "-o", "x"], "no data set in"),
         (["fit", "--config", "nowhere.toml"], "no such file: nowhere.toml"),
         (["view", "nowhere"], "no such run or mesh: nowhere"),
@@ -200,7 +208,8 @@ def test_warnings_are_one_line(run, monkeypatch):
 def test_an_arch_that_is_not_there_is_an_error(tmp_path):
     missing = next(name for name in runtime.ARCHS if not runtime._available(name))
     done = program(tmp_path, "benchmark", "--quick", "--arch", missing)
-    assert done.returncode == 1 and f"{missing!r} has no device" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert done.returncode == 1 and f"--arch: {missing!r} has no device" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert "taichi-dr doctor" in done.stderr and "strict" not in done.stderr
 
 
 # --- render ------------------------------------------------------------------------------------------------------------
@@ -267,6 +276,34 @@ def test_a_run_is_not_written_over_unasked(run, photos, tmp_path):
     assert "expected a folder, got the file" in run("fit", photos, "-o", "file")[2]
 
 
+def test_what_is_refused_leaves_the_run_as_it_is(run, photos, tmp_path):
+    """Its results, and its settings, with which it goes on."""
+    assert run("fit", photos, "-o", "run", *QUICK, "--quiet")[0] == 0
+
+    def content():
+        return {path: path.read_bytes() for path in sorted((tmp_path / "run").rglob("*")) if path.is_file()}
+
+    before = content()
+    assert run("fit", "nowhere", "-o", "run", "--overwrite")[0] == 1
+    code, _, err = run("fit", "-o", "run", "--resume", "--steps", 9)
+    assert code == 1 and "steps is 4 there and 9 here" in err
+    assert content() == before
+    assert run("fit", "-o", "run", "--resume")[0] == 0
+
+
+def test_a_fit_that_was_refused_may_be_tried_again(run, photos, tmp_path):
+    images = sorted((photos / "images").iterdir())
+    masked = [iio.imread(path) for path in images]
+    for path, image in zip(images, masked, strict=True):
+        iio.imwrite(path, image[..., :3])
+    code, _, err = run("fit", photos, "-o", "run", *QUICK)
+    assert code == 1 and "expected masks" in err and "photos.subset" not in err
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["rig.png"]
+    for path, image in zip(images, masked, strict=True):
+        iio.imwrite(path, image)
+    assert run("fit", photos, "-o", "run", *QUICK)[0] == 0
+
+
 def test_its_config_repeats_it(run, photos, tmp_path):
     assert run("fit", photos, "-o", "run", *QUICK, "--seed", 3, "--blur", 2.0, 0.7, "--no-large-steps", "--hold-out", 0)[0] == 0
     config = toml.read(tmp_path / "run/config.toml")
@@ -320,8 +357,11 @@ def test_a_texture(run, photos, tmp_path, monkeypatch):
     pytest.importorskip("xatlas")
     monkeypatch.setattr(runtime, "init", lambda *_, **__: runtime.device())
     code, out, _ = run("fit", photos, "-o", "run", *QUICK, "--texture", "uv", "--texture-size", 64)
-    assert code == 0 and "wrote run/mesh.glb" in out
+    assert code == 0 and all(f"wrote run/mesh.{suffix}" in out for suffix in ("glb", "obj", "mtl", "png"))
     assert dr.Mesh.load(tmp_path / "run/mesh.glb", texture="uv").texture is not None
+    assert run("fit", photos, "-o", "run", *QUICK, "--overwrite")[0] == 0
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert "mesh.obj" in left and not left & {"texture.npz", "mesh.mtl", "mesh.png"}  # of the run before
 
 
 def test_photographs_are_shrunk_and_held_out_as_asked(run, photos, tmp_path):
@@ -366,7 +406,28 @@ def test_every_field_of_the_settings_is_an_option(run):
         meanings = fields.described(kind)
         for name in kind.__dataclass_fields__:
             assert "--" + name.replace("_", "-") in out and meanings[name], name
+            assert not re.search("True|False|None", meanings[name]), name  # nobody types that in a shell
+        assert len(set(meanings.values())) == len(meanings)
         assert fields.described(type("Undented", (), {"__doc__": inspect.cleandoc(kind.__doc__)})) == meanings  # Python 3.13
+
+
+def test_the_documentation_has_every_option_and_its_default():
+    """A row of the table for each: `--lr X` | 0.01 | ..."""
+    rows = {}
+    page = (ROOT / "docs/cli.md").read_text(encoding="utf-8").partition("\n## fit\n")[2].partition("\n## ")[0]
+    for names, default in re.findall(r"^\| (`--.*?) \| (.*?) \|", page, re.MULTILINE):
+        names = re.findall(r"--([\w-]+)", names)
+        rows |= dict.fromkeys(names, default)
+    for kind in (fit.Settings, fit.Data):
+        for field in fit.dataclasses.fields(kind):
+            name = field.name.replace("_", "-")
+            if isinstance(field.default, bool):
+                assert f"no-{name}" in rows, name
+            elif isinstance(field.default, str) or field.default is None:
+                assert name in rows and (field.default is None or rows[name] == field.default), name
+            else:
+                expected = field.default if isinstance(field.default, tuple) else (field.default,)
+                assert tuple(float(part) for part in rows[name].split()) == expected, name
 
 
 NUMBERS = st.floats(allow_nan=False, allow_subnormal=False)  # subnormal ones are 0 in a process in which Taichi runs
@@ -438,6 +499,9 @@ def test_demo(run, tmp_path, monkeypatch):
     assert run("fit", "out/demo/photos", "-o", "out/mine", *QUICK)[0] == 0  # what it says to try next
     code, _, err = run("demo", "-o", "out/mine")
     assert code == 1 and "a run that is no demo" in err
+    (tmp_path / "other/photos").mkdir(parents=True)
+    code, _, err = run("demo", "-o", "other")
+    assert code == 1 and "other/photos is there, and of no demo" in err and not any((tmp_path / "other/photos").iterdir())
 
 
 # --- fit-face, view, benchmark -----------------------------------------------------------------------------------------
@@ -449,6 +513,14 @@ def test_fit_face(run, tmp_path):
     assert iio.imread(tmp_path / "face/fit_face.png").shape == (32, 64, 3)
     code, out, _ = run("fit-face", tmp_path / "face/fit_face.png", "-o", "other", "--steps", 4, "--size", 24, "--plain", "--quiet")
     assert (code, out) == (0, "") and (tmp_path / "other/face.ply").exists()
+
+
+def test_fit_face_says_which_file_it_cannot_read(run, tmp_path):
+    dr.shapes.icosphere(1).save(tmp_path / "ball.obj")
+    iio.imwrite(tmp_path / "face.png", np.zeros((16, 16, 3), np.uint8))
+    for words, said in ((["ball.obj"], "ball.obj: expected a picture"), (["face.png", "--landmarks", "ball.obj"], "ball.obj: expected lines of")):
+        code, _, err = run("fit-face", *words, "--size", 16, "--steps", 1, "-o", "face")
+        assert code == 1 and said in err and len(err.splitlines()) == 1, err
 
 
 @pytest.mark.parametrize("what", ["run", "ball.obj"])
@@ -635,9 +707,26 @@ def test_missing_packages_and_extras(run, backends, monkeypatch):
     assert code == 1 and "missing: scipy" in out and "pip install scipy" in out and 'pip install "taichi_dr[video]"' in out
 
 
-def test_every_extra_for_users_is_known():
+def test_every_extra_is_listed(run, backends, monkeypatch):
+    """Whether it is there or not, and what for; it is there if each of its own packages is."""
     extras = toml.read(ROOT / "pyproject.toml")["project"]["optional-dependencies"]
-    assert {extra for extra, _ in doctor.EXTRAS.values()} == set(extras) - {"test", "docs", "benchmark"}
+    assert doctor.EXTRAS.keys() == extras.keys()
+    modules = {"pytest-xdist": "xdist", "imageio-ffmpeg": "imageio_ffmpeg", "myst-parser": "myst_parser"}
+    for extra, (_, needed) in doctor.EXTRAS.items():
+        packages = [re.match(r"[\w-]+", text)[0] for text in extras[extra]]
+        of_users = {re.match(r"[\w-]+", text)[0] for other in ("exr", "face", "uv", "video", "viewer") for text in extras[other]}
+        own = [name for name in packages if extra != "test" or name not in of_users]  # tests need those of users too
+        assert sorted(needed) == sorted(modules.get(name, name) for name in own), extra
+    for mark, found in (("[ ok ]", True), ("[ no ]", None)):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, found=found: found)
+        out = run("doctor")[1]
+        for extra, (use, _) in doctor.EXTRAS.items():
+            assert f"{mark} extra      {extra}: {use}" in out and (found or f'pip install "taichi_dr[{extra}]"' in out)
+
+
+def test_help_of_fit_face_says_how_to_come_by_a_model(run):
+    out = run("fit-face", "--help")[1]
+    assert "README" not in out and "taichi-dr convert ICT-FaceKit face.h5" in out and 'pip install "taichi_dr[face]"' in out and ".npz" in out
 
 
 def test_the_self_test_itself(arch, tmp_path):

@@ -5,8 +5,8 @@ KILLS=20 SEED=1 python -m pytest -s tests/test_reconstruct.py -k "kill and rando
 
 import csv
 import dataclasses
-import functools
 import importlib
+import inspect
 import os
 import pathlib
 import signal
@@ -46,7 +46,7 @@ def folder(request, tmp_path_factory):
 @pytest.fixture(autouse=True, scope="module")
 def coarse_hulls():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "visual_hull", functools.partial(dr.visual_hull, cells=CELLS))
+        patch.setattr(module, "CELLS", (CELLS, CELLS))
         yield
 
 
@@ -55,8 +55,9 @@ def photos(f32, folder):
     return dr.Photos.load(folder)
 
 
-def quick(photos, out=None, resume=False, held_out=None, **settings):
-    return dr.reconstruct(photos, dr.Settings(**QUICK | settings), out=out, resume=resume, held_out=held_out, progress=False)
+def quick(photos, out=None, resume=False, held_out=None, overwrite=False, **settings):
+    how = {"out": out, "resume": resume, "overwrite": overwrite, "held_out": held_out, "progress": False}
+    return dr.reconstruct(photos, dr.Settings(**QUICK | settings), **how)
 
 
 def arrays_of(mesh):
@@ -138,6 +139,12 @@ def test_a_texture(photos, tmp_path):
     assert found.end.vertices == plain.end.vertices and found.end.watertight
     loaded = dr.Mesh.load(tmp_path / "mesh.obj", texture="uv")
     assert loaded.texture.shape == (1, 32, 32)
+    rows, kept = logged(tmp_path), dr.recording.read(tmp_path)
+    assert [int(row["step"]) for row in rows] == list(range(30)) and kept["about"]["steps"] == 30  # the texture's after the shape's
+    losses = [float(row["texture"]) for row in rows[24:]]
+    assert losses == [float(row["loss"]) for row in rows[24:]] and losses[-1] < losses[0]
+    assert not any(row["texture"] for row in rows[:24]) and not any(row["image"] or row["silhouette"] for row in rows[24:])
+    assert [bool(snapshot["mesh"]["texture"]) for snapshot in kept["snapshots"]] == [False] * 24 + [True] * 6
 
 
 @pytest.mark.parametrize("scale", [1e3, 1e-3])
@@ -182,6 +189,22 @@ def test_held_out_views_from_nearer(photos, tmp_path):
     """What is near to them only is not cut away."""
     near = saved(tmp_path, torus(), around(4, distance=1.6, fov=75))
     assert quick(photos, held_out=near, steps=1).scores["held_out"][0] > 0.9
+
+
+def test_coarse_meshes_begin_at_coarse_hulls(photos, monkeypatch):
+    """At the default's vertices and above it is the hull's own default."""
+    monkeypatch.setattr(module, "CELLS", (56, 80))
+    cells = []
+
+    def carved(photos, count, bounds):
+        cells.append(count)
+        raise InterruptedError
+
+    monkeypatch.setattr(module, "visual_hull", carved)
+    for vertices in (50, 500, 5000, dr.Settings.vertices, 2_000_000):
+        with pytest.raises(InterruptedError):
+            dr.reconstruct(photos, dr.Settings(vertices=vertices), progress=False)
+    assert cells == [56, 56, 67, 80, 80] and inspect.signature(dr.visual_hull).parameters["cells"].default == 80
 
 
 # --- Photographs that cannot be fitted -----------------------------------------------------------------------------------
@@ -322,7 +345,7 @@ def test_resumed_ends_as_uninterrupted(photos, whole, tmp_path, stop_at, stage, 
         quick(photos, tmp_path, **FULL)
     stop_at(None, None, None)
     assert_same(expected, quick(photos, tmp_path, True, **FULL))
-    assert len(logged(tmp_path)) == 16
+    assert len(logged(tmp_path)) == 20
     if stage == "texture":  # of what is finished
         assert_same(expected, quick(photos, tmp_path, True, **FULL))
 
@@ -342,12 +365,12 @@ def test_ctrl_c(photos, whole, tmp_path, stop_at, stage, index):
     """The result so far is given back and on the disk."""
     quick(photos, tmp_path, steps=3)  # of which nothing may be left
     stop_at(stage, index, KeyboardInterrupt())
-    found = quick(photos, tmp_path, **FULL)
+    found = quick(photos, tmp_path, overwrite=True, **FULL)
     assert found.result.interrupted and len(found.result.history) == (index if stage == "shape" else 16)
     for values in arrays_of(found.mesh).values():
         assert np.isfinite(values).all()
     assert {"report.html", "loss.csv", "mesh.obj", "mesh.glb", "checkpoint.npz"} <= {path.name for path in tmp_path.iterdir()}
-    assert len(logged(tmp_path)) == len(found.result.history)
+    assert len(logged(tmp_path)) == len(found.result.history) + (0 if stage == "shape" else index)
     loaded = dr.Mesh.load(tmp_path / "mesh.obj", texture="vertex")
     np.testing.assert_allclose(dr.read(loaded.vertices), dr.read(found.mesh.vertices), atol=1e-5)
     stop_at(None, None, None)
@@ -359,9 +382,31 @@ def test_begun_anew_nothing_of_another_run_is_taken(photos, whole, tmp_path, sto
     quick(photos.subset(range(1, VIEWS)), tmp_path, **FULL)
     stop_at("shape", 1, MemoryError())
     with pytest.raises(MemoryError):
-        quick(photos, tmp_path, **FULL)
+        quick(photos, tmp_path, overwrite=True, **FULL)
+    assert {path.name for path in tmp_path.iterdir()} == {"recording"}  # no result and no checkpoint of the other one, before the first of this
+    assert dr.recording.read(tmp_path)["about"]["finished"] is False
     stop_at(None, None, None)
     assert_same(whole(**FULL), quick(photos, tmp_path, True, **FULL))
+
+
+def test_a_folder_that_holds_a_run(photos, finished, tmp_path):
+    """It is not written over unasked, nor by what cannot begin."""
+
+    def content():
+        return {path: path.read_bytes() for path in sorted(finished.rglob("*")) if path.is_file()}
+
+    before = content()
+    with pytest.raises(ValueError, match="out: expected a folder without a run, got .*; give resume=True .*, overwrite=True .*, or another folder"):
+        quick(photos, finished)
+    with pytest.raises(ValueError, match="photos: expected views from at least two directions"):
+        quick(photos.subset([0]), finished, overwrite=True)
+    with pytest.raises(ValueError, match="overwrite: expected False with resume"):
+        quick(photos, finished, True, overwrite=True)
+    assert content() == before
+    (tmp_path / "mine.txt").write_text("of the user")
+    quick(photos, tmp_path, steps=1)  # a folder that is there, without a run
+    quick(photos, tmp_path, steps=1, overwrite=True)
+    assert (tmp_path / "mine.txt").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """init(): what runs is what it says; a program's own Taichi is kept; importing starts and prints nothing."""
 
 import os
+import pathlib
 import subprocess
 import sys
 import warnings
@@ -12,6 +13,8 @@ from taichi.lang import impl
 
 import taichi_dr as dr
 from taichi_dr import arrays, runtime
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def missing_arch():
@@ -49,6 +52,22 @@ def test_init_returns_what_really_runs(arch, f32):
 
 def test_without_an_arch_it_is_cuda_or_the_cpu():
     assert runtime.init().arch == ("cuda" if runtime._available("cuda") else "cpu")
+
+
+@pytest.mark.parametrize("how", ["variable", "option", "home"])
+def test_a_cache_that_cannot_be_written_is_a_warning_and_no_crash(how, tmp_path):
+    """Taichi itself ends with a segmentation fault there."""
+    (tmp_path / "file").write_text("")
+    script, asked = tmp_path / "program.py", str(tmp_path / "file" / "cache")
+    option = f"offline_cache_file_path={asked!r}" if how == "option" else ""
+    script.write_text(f"import taichi_dr as dr\ndr.init('cpu', {option})\nprint(dr.read(dr.array([1.0, 2.0]))[1], dr.runtime.cache_folder())\n")
+    place = {"variable": {"TI_OFFLINE_CACHE_FILE_PATH": asked}, "option": {}, "home": {"HOME": asked, "XDG_CACHE_HOME": asked}}[how]
+    environment = {name: value for name, value in os.environ.items() if name != "TI_OFFLINE_CACHE_FILE_PATH"} | place
+    environment |= {"TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith(f"2.0 {asked}") and done.stderr.count("cannot be kept in") == 1
+    assert not any(path.is_file() for folder in tmp_path.glob("taichi_dr-*") for path in folder.rglob("*"))
 
 
 def test_options(arch):

@@ -43,7 +43,12 @@ def start(arch: str | None) -> Any:
     from .. import runtime
 
     with contextlib.redirect_stdout(io.StringIO()):  # Taichi says that it starts
-        return runtime.init(arch, strict=arch is not None)
+        try:
+            return runtime.init(arch, strict=arch is not None)
+        except RuntimeError as error:  # speaks to Python
+            if arch is None or "has no device" not in str(error):
+                raise
+            raise RuntimeError(f"--arch: {arch!r} has no device or driver here; leave it out, or see what `taichi-dr doctor` says of it") from error
 
 
 def say(options: Any, *lines: str) -> None:
@@ -101,6 +106,9 @@ def at_least(least: float, kind: type = int) -> Any:
     return number
 
 
+MOST = 8192  # pixels on a side, or samples of them: of more the CPU's memory is soon full
+
+
 def picture_size(text: str) -> tuple[int, int]:
     """(height, width) of "256" or "320x240", which is width x height."""
     try:
@@ -108,6 +116,6 @@ def picture_size(text: str) -> tuple[int, int]:
         size = int(height or width), int(width)
     except ValueError:
         size = (0, 0)
-    if min(size) < 1:
-        raise argparse.ArgumentTypeError(f"expected pixels such as 256 or 320x240, width x height, got {text!r}")
+    if not 1 <= min(size) <= max(size) <= MOST:
+        raise argparse.ArgumentTypeError(f"expected pixels such as 256 or 320x240, width x height, at most {MOST}, got {text!r}")
     return size

@@ -16,7 +16,7 @@ from ..camera import Camera
 from ..io import cameras, colmap, ict, morphable
 from ..mesh import Mesh
 from ..photos import Photos
-from .console import Parser, say, say_written, shown
+from .console import Parser, say, say_written, shown, start
 
 USAGE = "IN OUT [options]"
 EXAMPLES = """\
@@ -57,6 +57,7 @@ def run(options: Any, parser: Parser) -> None:
         convert = _nerf_to_colmap
     if convert is None:
         parser.error(f"do not know how to make {target.name!r} of {source.name!r}; see --help for what can be converted")
+    start("cpu")  # for arrays alone
     if target.parent != target:
         target.parent.mkdir(parents=True, exist_ok=True)
     convert(source, target, options)

@@ -16,7 +16,7 @@ from ..deferred import DeferredRenderer
 from ..lights import AmbientLight, DirectionalLight
 from ..mesh import Mesh
 from ..photos import Photos
-from ..reconstruct import Settings
+from ..reconstruct import Settings, holds_run
 from . import fit, toml
 from .console import Parser, add_arch, bar, say, shown, start
 
@@ -35,13 +35,14 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Any, parser: Parser) -> int:
-    options.resume = False
+    options.resume, options.overwrite = False, True
     out = Path(options.out).absolute()
-    _make_room(out)
+    _check_room(out)
     say(options, f"making {VIEWS} photographs of the {options.mesh} in {shown(out / 'photos')}")
     start(options.arch)
-    photograph(options.mesh, out / "photos", options)
     job = fit.Job(out / "photos", out, runtime.device().arch, fit.Data(size=0), Settings(**SETTINGS))
+    fit.write_config(job)  # by which the folder is known as a demo's
+    photograph(options.mesh, out / "photos", options)
     code = fit.carry_out(job, options)
     if code == 0:
         again = f"taichi-dr fit {shown(out / 'photos')} -o {shown(out.with_name('mine'))}"
@@ -49,14 +50,15 @@ def run(options: Any, parser: Parser) -> int:
     return code
 
 
-def _make_room(out: Path) -> None:
-    """An earlier demo goes; any other run stays."""
-    if not any((out / name).exists() for name in fit.MARKS):
-        return
+def _check_room(out: Path) -> None:
+    """An earlier demo may go; any other run stays, and so do photographs of others."""
     config = toml.read(out / fit.CONFIG) if (out / fit.CONFIG).is_file() else {}
-    if config.get("dataset") != str(out / "photos"):
+    if config.get("dataset") == str(out / "photos"):
+        return
+    if config or holds_run(out):
         raise ValueError(f"{shown(out)} holds a run that is no demo; give another folder as -o OUT")
-    fit.remove_run(out)
+    if (out / "photos").exists():
+        raise ValueError(f"{shown(out / 'photos')} is there, and of no demo; give another folder as -o OUT")
 
 
 def photograph(name: str, folder: Path, options: Any) -> None:

@@ -29,12 +29,15 @@ EXAMPLES = """\
   taichi-dr doctor --arch cuda        this backend must work"""
 ARCHS = ("cpu", "cuda", "vulkan", "metal")
 OFF = {"picture": 0.02, "gradient": 0.01}  # as shares, which a backend may be off
-EXTRAS = {  # modules: extra, what for
-    "OpenEXR": ("exr", "environment maps in OpenEXR"),
-    "h5py": ("face", "morphable models in HDF5"),
-    "imageio_ffmpeg": ("video", "mp4 files"),
-    "xatlas": ("uv", "textures of meshes that have no texture coordinates"),
-    "viser": ("viewer", "viser's viewer"),
+EXTRAS = {  # what for, and a module for each of its packages
+    "uv": ("fit --texture uv: texture coordinates of meshes that have none", ("xatlas",)),
+    "face": ("fit-face with a model in HDF5, and converting ICT-FaceKit", ("h5py",)),
+    "video": ("render to mp4", ("imageio_ffmpeg",)),
+    "viewer": ("view --viewer viser", ("viser",)),
+    "exr": ("environment maps in OpenEXR", ("OpenEXR",)),
+    "test": ("for developers: tests", ("pytest", "xdist", "hypothesis", "ruff", "websockets")),
+    "docs": ("for developers: pages of the documentation", ("sphinx", "furo", "myst_parser")),
+    "benchmark": ("for developers: benchmarks beside a peer", ("deodr", "typing_extensions")),
 }
 FULL = 200e6  # bytes that should be free where kernels are kept
 LARGE = 2e9  # bytes of kept kernels that are worth a word
@@ -109,12 +112,13 @@ def _drivers() -> list[Finding]:
 
 
 def _extras() -> list[Finding]:
+    """Each, there or not; it is there if all of its packages are."""
     out = []
-    for module, (extra, use) in EXTRAS.items():
-        if importlib.util.find_spec(module) is not None:
+    for extra, (use, modules) in EXTRAS.items():
+        if all(importlib.util.find_spec(module) is not None for module in modules):
             out.append(Finding("ok", "extra", f"{extra}: {use}"))
         else:
-            out.append(Finding("no", "extra", f"{extra}: {use}", f'where you want that: pip install "taichi_dr[{extra}]"'))
+            out.append(Finding("no", "extra", f"{extra}: {use}; not installed", f'where you want that: pip install "taichi_dr[{extra}]"'))
     return out
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import __version__
 from ..photos import Photos
-from ..reconstruct import Settings, reconstruct
+from ..reconstruct import CHECKPOINT, RESULTS, Settings, holds_run, prepared
 from . import settings as fields
 from . import toml
 from .console import Parser, add_arch, say, say_written, shown, start
@@ -32,9 +32,7 @@ EXAMPLES = """\
 A file for --config has the options as keys, such as steps = 400 and texture = "uv"; its folders are relative to itself. Options of the
 command line beat it. OUT/config.toml is one: the whole of what was fitted and how."""
 CONFIG = "config.toml"
-CHECKPOINT = "checkpoint.npz"
-MARKS = (CONFIG, CHECKPOINT, "report.html", "recording")  # of a folder that holds a run
-FILES = ("report.html", "mesh.glb", "mesh.obj", "loss.csv", "fit.gif", "rig.png", CONFIG)
+RIG = "rig.png"
 
 
 @dataclass(frozen=True)
@@ -42,13 +40,13 @@ class Data:
     """Which photographs are fitted.
 
     Attributes:
-        size: pixels of the shorter side that larger photographs are shrunk to; 0 takes them as they are.
-        images: folder of the images, where it is another than the files of the data set say.
-        masks: folder of the masks, white on the object; found where it is called masks; "none" takes alpha alone.
-        model: folder of a COLMAP model, where it is not found.
+        size: pixels on the shorter side, to which larger photographs are shrunk; 0 takes them as they are.
+        images: folder of the images, if another than the files of the data set say.
+        masks: folder of the masks, white on the object; one called masks is found; "none" takes alpha alone.
+        model: folder of the COLMAP model, if it is not found.
         encoding: "linear" takes colors as they are in the files, "srgb" decodes them.
         viewing_angle: half the field of view of SoftRas's cameras, degrees.
-        hold_out: every so many-th photograph is not fitted, but judges the fit; 0 fits all.
+        hold_out: every so many photographs one is not fitted, but judges the fit; 0 fits all.
     """
 
     size: int = 256
@@ -86,7 +84,7 @@ def run(options: Any, parser: Parser) -> int:
     if options.resume and options.overwrite:
         parser.error("--resume goes on and --overwrite begins anew; leave out one of the two")
     job = _job(options, parser)
-    _make_room(job.out, options)
+    _check_room(job.out, options)
     return carry_out(job, options)
 
 
@@ -97,6 +95,8 @@ def _job(options: Any, parser: Parser) -> Job:
     if file is None and options.resume and options.out and (Path(options.out) / CONFIG).is_file():
         file = Path(options.out) / CONFIG
     if file is not None:
+        if file.is_dir():
+            raise ValueError(f"--config: expected a file, got the folder {shown(file)}; give its {CONFIG} if it is of a run")
         values = fields.checked(str(file), toml.read(file), Data, Settings, also=("dataset", "out", "arch"))
         for name in ("dataset", "out"):
             if name in values:
@@ -110,20 +110,12 @@ def _job(options: Any, parser: Parser) -> Job:
     return Job(dataset, out, values.get("arch"), fields.made(Data, values), fields.made(Settings, values))
 
 
-def _make_room(out: Path, options: Any) -> None:
-    """Refuse to write over a run unasked; asked, remove its files and no others."""
+def _check_room(out: Path, options: Any) -> None:
+    """Refuse to write over a run unasked."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"out: expected a folder, got the file {out}")
-    if options.resume or not any((out / name).exists() for name in MARKS):
-        return
-    if not options.overwrite:
+    if not (options.resume or options.overwrite) and (holds_run(out) or (out / CONFIG).exists()):
         raise ValueError(f"{shown(out)} holds a run already; give --resume to go on with it, --overwrite to begin anew, or another -o OUT")
-    remove_run(out)
-
-
-def remove_run(out: Path) -> None:
-    for name in (*FILES, CHECKPOINT, "mesh.mtl", "mesh.png"):
-        (out / name).unlink(missing_ok=True)
 
 
 def carry_out(job: Job, options: Any) -> int:
@@ -135,15 +127,21 @@ def carry_out(job: Job, options: Any) -> int:
     say(options, photos.summary(), "")
     fitted, held_out = (photos, None) if job.data.hold_out == 0 else photos.split(job.data.hold_out)
     job.out.mkdir(parents=True, exist_ok=True)
-    _replace(job.out / CONFIG, config_text(job))
-    photos.save_rig(job.out / "rig.png")
+    is_new = not holds_run(job.out)
+    if is_new:
+        photos.save_rig(job.out / RIG)  # tells what may be wrong if they are refused
+    how = {"resume": options.resume, "overwrite": options.overwrite, "progress": not options.quiet}
     try:
-        found = reconstruct(fitted, job.settings, out=job.out, held_out=held_out, resume=options.resume, progress=not options.quiet)
+        scene = prepared(fitted, job.settings, out=job.out, held_out=held_out, **how)
+        write_config(job)  # not before: what is refused leaves the settings of the run that is there
+        if not is_new:
+            photos.save_rig(job.out / RIG)
+        found = scene.run()
     except KeyboardInterrupt:
         _tell_stopped(job.out)
         return 130
     say(options, *_told(found))
-    say_written(options, [job.out / name for name in FILES if (job.out / name).exists()])
+    say_written(options, [path for name in (*RESULTS, RIG, CONFIG) if (path := job.out / name).exists()])
     if found.result.interrupted:
         _tell_stopped(job.out)
         return 130
@@ -162,6 +160,14 @@ def _loaded(job: Job) -> Photos:
     if 0 < data.size < max(min(size) for size in photos.sizes):
         return Photos.load(job.dataset, size=data.size, **settings)
     return photos
+
+
+def write_config(job: Job) -> None:
+    job.out.mkdir(parents=True, exist_ok=True)
+    path = job.out / CONFIG
+    part = path.with_name(path.name + ".part")
+    part.write_text(config_text(job), encoding="utf-8")
+    part.replace(path)
 
 
 def config_text(job: Job) -> str:
@@ -183,9 +189,3 @@ def _tell_stopped(out: Path) -> None:
     again = f"taichi-dr fit -o {shlex.quote(shown(out))} --resume"
     saved = f"what was fitted is kept; go on with: {again}" if (out / CHECKPOINT).exists() else "nothing was fitted yet"
     print(f"taichi-dr: stopped; {saved}", file=sys.stderr)
-
-
-def _replace(path: Path, content: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(content, encoding="utf-8")
-    part.replace(path)

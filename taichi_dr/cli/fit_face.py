@@ -1,7 +1,11 @@
 """A face from one picture: shape, colors, pose and light of a morphable model.
 
-Without TARGET a head of the synthetic model, which is nobody's, is hidden in a picture and found again. Models of real faces have licenses
-of their own; see the README on which files are read. Ctrl-C ends it, and what is found so far is kept.
+Without TARGET a head of the synthetic model, which is nobody's, is hidden in a picture and found again. Ctrl-C ends it, and what is found
+so far is kept. A portrait needs a model of real faces, from one of these; .h5 files need pip install "taichi_dr[face]":
+
+  ICT-FaceKit    free, MIT    git clone https://github.com/USC-ICT/ICT-FaceKit, then taichi-dr convert ICT-FaceKit face.h5 --vertices 9409
+  Basel          research     .h5, after registering at https://faces.dmi.unibas.ch
+  FLAME          research     .npz, after registering at https://flame.is.tue.mpg.de
 """
 
 import argparse

@@ -18,7 +18,7 @@ from ..deferred import DeferredRenderer
 from ..lights import AmbientLight, DirectionalLight
 from ..mesh import Mesh
 from ..render import SoftRenderer
-from .console import Parser, add_arch, at_least, bar, picture_size, say_written, start
+from .console import MOST, Parser, add_arch, at_least, bar, nearest, picture_size, say_written, start
 
 USAGE = "MESH -o FILE [options]"
 EXAMPLES = """\
@@ -63,8 +63,15 @@ def run(options: Any, parser: Parser) -> None:
         parser.error(f"--background: transparent is for png files, got {out.name!r}")
     if suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
         raise ImportError('mp4 files need imageio-ffmpeg: pip install "taichi_dr[video]", or write a gif')
+    if options.antialias * max(options.size) > MOST:
+        parser.error(f"--antialias: expected at most {MOST // max(options.size)} of pictures of this size, got {options.antialias}")
+    path = Path(options.mesh)
+    packed = options.mesh in datasets.PACKED and not path.exists()
+    if path.is_dir():
+        raise ValueError(f"{options.mesh}: expected a mesh file, got a folder; give a file in it, such as mesh.glb of a fit")
+    if not (packed or path.suffix or path.exists()):
+        raise FileNotFoundError(f"no such mesh: {options.mesh}{nearest(options.mesh, datasets.PACKED)}")
     start(options.arch)
-    packed = options.mesh in datasets.PACKED and not Path(options.mesh).exists()
     mesh = Mesh.load(datasets.load(options.mesh) if packed else options.mesh, texture="uv").normalized()
     turn = [options.azimuth] if suffix == ".png" else options.azimuth + np.arange(options.frames) * 360 / options.frames
     draw = _Drawing(mesh, options)

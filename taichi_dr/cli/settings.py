@@ -33,7 +33,7 @@ def add_options(parser: Parser, title: str, kind: type) -> None:
         elif choices := choices_of(kind, field.name):
             settings["choices"] = choices
         else:
-            settings |= {"type": hint, "metavar": {int: "N", float: "X"}.get(hint, field.name.upper())}
+            settings |= {"type": hint, "metavar": {int: "N", float: "X", str: "FOLDER"}[hint]}
         group.add_argument("--" + field.name.replace("_", "-"), **settings)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import live
 from ..io import SUFFIXES
-from .console import Parser, shown
+from .console import Parser, shown, start
 
 USAGE = "RUN_OR_MESH [options]"
 EXAMPLES = """\
@@ -35,6 +35,8 @@ def run(options: Any, parser: Parser) -> None:
         raise FileNotFoundError(f"no such run or mesh: {shown(target)}; a fit makes the folder when it begins")
     if target.is_dir() and not (target / "recording").is_dir():
         raise ValueError(f"{shown(target)}: expected the folder of a run, with a folder 'recording' in it, got another; it is the OUT of a fit")
+    if target.is_file():
+        start("cpu")  # for arrays alone
     try:
         live.serve(target, port=options.port, viewer=options.viewer, open_browser=not options.no_browser)
     except OSError as error:
