@@ -383,7 +383,7 @@ def test_begun_anew_nothing_of_another_run_is_taken(photos, whole, tmp_path, sto
     stop_at("shape", 1, MemoryError())
     with pytest.raises(MemoryError):
         quick(photos, tmp_path, overwrite=True, **FULL)
-    assert {path.name for path in tmp_path.iterdir()} == {"recording"}  # no result and no checkpoint of the other one, before the first of this
+    assert {path.name for path in tmp_path.iterdir()} == {"recording", "checkpoint.npz"}  # of this one, no result and no texture of the other
     assert dr.recording.read(tmp_path)["about"]["finished"] is False
     stop_at(None, None, None)
     assert_same(whole(**FULL), quick(photos, tmp_path, True, **FULL))
