@@ -40,9 +40,11 @@ pictures: .venv/demo
 	$(BIN)/python examples/fit_texture.py --out out/fit_texture
 	$(BIN)/python examples/fit_face.py --out out/fit_face
 	$(BIN)/python examples/fit_shadow.py --out out/fit_shadow
+	$(BIN)/python -m pip install --quiet --editable ".[uv]" && $(BIN)/python examples/fit_photos.py --out out/fit_photos
 	mkdir -p docs && cp out/fit/fit.png out/render/render.png docs/
 	cp out/fit_pose/fit_pose.png docs/pose.png && cp out/fit_texture/fit.png docs/texture.png
 	cp out/fit_face/fit_face.png docs/face.png && cp out/fit_shadow/fit_shadow.png docs/shadow.png
+	cp out/fit_photos/fit_photos.png docs/photos.png
 
 .venv/demo: pyproject.toml
 	$(PYTHON) -m venv .venv
