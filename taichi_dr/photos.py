@@ -71,6 +71,7 @@ class Photos:
     def __init__(self, store: _Store, indices: Sequence[int], sizes: Sequence[tuple[int, int]], viewing_angle: float) -> None:
         self._store, self._indices, self._viewing_angle = store, tuple(indices), viewing_angle
         self._all_sizes = tuple(sizes)
+        self._bounds: Bounds | None = None
         shots = store.found.shots
         self.names = tuple(shots[k].name for k in self._indices)
         self.sizes = tuple(sizes[k] for k in self._indices)
@@ -283,8 +284,10 @@ class Photos:
         Raises:
             ValueError: as `image`; views from one direction only, or masks whose cones have nothing in common.
         """
-        self._read_all()
-        return hull_bounds([self.camera(k) for k in range(len(self))], [self._store.masks[k] for k in self._indices])
+        if self._bounds is None:
+            self._read_all()
+            self._bounds = hull_bounds([self.camera(k) for k in range(len(self))], [self._store.masks[k] for k in self._indices])
+        return self._bounds
 
     def summary(self) -> str:
         """What was loaded, in a table of text; reads every photograph once, and so finds those that are damaged.

@@ -3,6 +3,7 @@
 import functools
 import gc
 import os
+import sys
 import tempfile
 import textwrap
 import warnings
@@ -16,7 +17,7 @@ os.environ.setdefault("TI_SKIP_VERSION_CHECK", "ON")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # Taichi asks for the locale in an old way
     import taichi as ti
-    from taichi.lang import impl
+    from taichi.lang import impl, kernel_impl
     from taichi.lang.ast import ast_transformer_utils
 
 
@@ -33,6 +34,17 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 ast_transformer_utils.TextWrapper = _TextWrapper
+
+_looked_up = kernel_impl._inside_class
+
+
+def _inside_class(level_of_class_stackframe: int) -> bool:
+    """Taichi reads the source around every function that it decorates, for a class: a third of our import. Those of a module are in none."""
+    level = level_of_class_stackframe
+    return sys._getframe(level).f_code.co_name != "<module>" and _looked_up(level + 1)
+
+
+kernel_impl._inside_class = _inside_class
 
 ARCHS = {"cpu": ti.cpu, "cuda": ti.cuda, "vulkan": ti.vulkan, "metal": ti.metal}
 PRECISIONS = {"f32": ti.f32, "f64": ti.f64}
