@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import inspect
 import os
 import sys
 import tempfile
@@ -39,9 +40,10 @@ _looked_up = kernel_impl._inside_class
 
 
 def _inside_class(level_of_class_stackframe: int) -> bool:
-    """Taichi reads the source around every function that it decorates, for a class: a third of our import. Those of a module are in none."""
+    """Taichi reads the source around all that it decorates, in search of a class: a third of our import. Modules and functions are none."""
     level = level_of_class_stackframe
-    return sys._getframe(level).f_code.co_name != "<module>" and _looked_up(level + 1)
+    code = sys._getframe(level - 1).f_code
+    return code.co_name != "<module>" and not code.co_flags & inspect.CO_OPTIMIZED and _looked_up(level + 1)
 
 
 kernel_impl._inside_class = _inside_class
