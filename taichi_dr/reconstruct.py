@@ -301,7 +301,7 @@ class _Scene:
             return Mesh(read(self.now().vertices), read(self.mesh.faces), read(self.mesh.colors).clip(0, 1))
 
     def run(self) -> Reconstruction:
-        start = mesh_quality(self.mesh)
+        start = Mesh(read(self.mesh.vertices), read(self.mesh.faces))
         result = self.fit()
         mesh, made = self.shown(), len(result.history)
         if self.settings.texture == "uv" and not result.interrupted:
@@ -314,7 +314,7 @@ class _Scene:
             recording.finish(mesh, pictures=lambda: self.pictures(mesh))
         judged = {"fitted": self.photos} | ({} if self.held_out is None else {"held_out": self.held_out})
         scores = {name: self.score(mesh, some) for name, some in judged.items()}
-        return Reconstruction(mesh, result, start, mesh_quality(mesh), scores)
+        return Reconstruction(mesh, result, mesh_quality(start), mesh_quality(mesh), scores)
 
     def fit(self) -> Result:
         s, radius = self.settings, self.bounds.radius

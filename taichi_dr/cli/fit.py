@@ -128,18 +128,20 @@ def carry_out(job: Job, options: Any) -> int:
     fitted, held_out = (photos, None) if job.data.hold_out == 0 else photos.split(job.data.hold_out)
     job.out.mkdir(parents=True, exist_ok=True)
     is_new = not holds_run(job.out)
-    if is_new:
-        photos.save_rig(job.out / RIG)  # tells what may be wrong if they are refused
     how = {"resume": options.resume, "overwrite": options.overwrite, "progress": not options.quiet}
     try:
         scene = prepared(fitted, job.settings, out=job.out, held_out=held_out, **how)
-        write_config(job)  # not before: what is refused leaves the settings of the run that is there
-        if not is_new:
-            photos.save_rig(job.out / RIG)
+    except ValueError:
+        if is_new:
+            photos.save_rig(job.out / RIG)  # tells what may be wrong
+        raise
+    write_config(job)  # not before: what is refused leaves the settings of the run that is there
+    try:
         found = scene.run()
     except KeyboardInterrupt:
         _tell_stopped(job.out)
         return 130
+    photos.save_rig(job.out / RIG)
     say(options, *_told(found))
     say_written(options, [path for name in (*RESULTS, RIG, CONFIG) if (path := job.out / name).exists()])
     if found.result.interrupted:
