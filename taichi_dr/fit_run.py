@@ -21,6 +21,7 @@ from .history import History
 from .tape import Tape
 
 OPTIMIZERS = {"adam": "Adam", "sgd": "SGD", "adam_uniform": "AdamUniform", "lbfgs": "LBFGS"}  # names in optim.py
+LENGTH, NEWTONS = 1e-2, {"lbfgs": 1.0}  # of a step where no lr is given: of most, and of those that know how the loss bends
 JOINT = ("lbfgs",)  # one optimizer over all parameters; of the others each parameter has its own
 NAME = re.compile(r"[\w.\- ]{1,100}")
 UNBOUNDED = 3e38  # finite, as fast math has no infinity
@@ -59,10 +60,11 @@ class Parameter:
         shape = full_shape(self.array) if isinstance(self.array, ti.Ndarray) else type(self.array).__name__
         return f"Parameter({', '.join([str(shape), *(f'{key}={value!r}' for key, value in own.items() if value is not None)])})"
 
-    def _completed(self, name: str, lr: float, optimizer: str, schedule: Callable[[float], float]) -> "Parameter":
+    def _completed(self, name: str, lr: float | None, optimizer: str, schedule: Callable[[float], float]) -> "Parameter":
         out = self._with(name, self.array)
-        out.lr = lr if self.lr is None else self.lr
         out.optimizer, out.schedule = self.optimizer or optimizer, self.schedule or schedule
+        given = lr if self.lr is None else self.lr
+        out.lr = NEWTONS.get(out.optimizer, LENGTH) if given is None else given
         return out
 
     def _with(self, name: str, array: Any) -> "Parameter":
@@ -171,7 +173,7 @@ class Run:
         self,
         parameters: Mapping[str, Parameter | Array],
         steps: int,
-        lr: float,
+        lr: float | None,
         optimizer: str,
         schedule: Callable[[float], float],
         blur: Any,

@@ -50,7 +50,7 @@ def fit(
     objective: Callable[[Step], Any],
     steps: int,
     *,
-    lr: float = 1e-2,
+    lr: float | None = None,
     optimizer: str = "adam",
     schedule: Callable[[float], float] | None = None,
     blur: tuple[float, float] | float | Callable[[float], float] | None = None,
@@ -91,8 +91,8 @@ def fit(
         parameters: arrays with gradients, or `Parameter`s, by name.
         objective: adds to `step.loss` or to terms of it; called within a tape, once a step, by "lbfgs" a few times.
         steps: how many.
-        lr, optimizer, schedule: of parameters that have none of their own. "lbfgs" is for a loss that is the same in every step: one
-            blur and all views, few parameters.
+        lr, optimizer, schedule: of parameters that have none of their own; lr is 0.01 where left out, and 1, Newton's step, for "lbfgs".
+            That one is for a loss that is the same in every step: one blur and all views, few parameters.
         blur: pixels by which edges are blurred, for `step.sigma`: (first, last), every step by the same factor; a number; or a
             function of how much is done.
         views, views_per_step: how many there are, and how many `step.views` has: every epoch takes all in another order, but

@@ -56,6 +56,12 @@ def test_every_optimizer_gets_there(kind, f32, rng):
     assert losses[-1] < 1e-4 * losses[0]
 
 
+def test_lbfgs_takes_the_step_of_newton_unasked(f32, rng):
+    x, objective, _ = problem(rng)
+    history = fit({"x": x}, objective, 3, optimizer="lbfgs").history
+    assert history["lr.x"].tolist() == [1.0] * 3 and history.loss[-1] < 1e-4 * history.loss[0]
+
+
 def test_parameters_have_settings_of_their_own(f32):
     arrays = {name: dr.array(np.zeros(5)) for name in ("plain", "fast", "held", "momentum", "bound")}
     goal = dr.array(np.full(5, 100.0))
