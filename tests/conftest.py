@@ -1,6 +1,7 @@
 """`pytest --arch cpu|cuda|vulkan|metal`: which device the kernels run on; fixtures for precision, randomness and shared data."""
 
 import pathlib
+import signal
 
 import numpy as np
 import pytest
@@ -12,6 +13,12 @@ SHARED = pathlib.Path(__file__).resolve().parent.parent.parent / "shared"
 
 def pytest_addoption(parser):
     parser.addoption("--arch", default="cpu", choices=list(runtime.ARCHS), help="device that the kernels run on")
+
+
+def pytest_configure(config):
+    """Ctrl-C is tested too: what a shell runs in the background would ignore it, and so would its children."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # What runs on the host, whatever the device, is tested with the CPU only.
