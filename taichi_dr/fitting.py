@@ -61,7 +61,7 @@ def fit(
     patience: int | None = None,
     most_skips: int = 10,
     on_step: Callable[[Step], Any] | None = None,
-    progress: bool = True,
+    progress: bool | str = True,
     checkpoint: str | os.PathLike | None = None,
     every: int | None = 50,
     seconds: float | None = 30.0,
@@ -102,7 +102,7 @@ def fit(
         patience: end where the mean loss of this many steps is not at least 0.1% below that of as many before.
         most_skips: how many steps in a row may be skipped.
         on_step: called after every step, to record it, replace an array or end the fit.
-        progress: show a bar.
+        progress: show a bar; a text is the name before it, "fit" where there is none.
         checkpoint: file to save to, `every` so many steps or `seconds` (None: not by that), at the end and at Ctrl-C.
         resume: go on from the checkpoint if it is there; it must come from a fit of the same settings.
         state: gives arrays of your own that a checkpoint should have, by name, such as faces that remeshing made. Where an exception ends the
@@ -196,12 +196,12 @@ class _CtrlC:
 class _Bar:
     """Loss, steps per second and time left."""
 
-    def __init__(self, run: Run, shown: bool) -> None:
+    def __init__(self, run: Run, shown: bool | str) -> None:
         self._bar = None
         if shown:
             from tqdm.auto import tqdm
 
-            self._bar = tqdm(total=run.steps, initial=run.made, desc="fit")
+            self._bar = tqdm(total=run.steps, initial=run.made, desc=shown if isinstance(shown, str) else "fit")
         self._when = 0.0
 
     def __enter__(self) -> "_Bar":

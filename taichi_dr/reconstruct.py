@@ -327,14 +327,14 @@ class _Scene:
         }
         return fit(
             moved, self._objective, s.steps, schedule=schedules.exponential(0.1), blur=s.blur, on_step=self._after,
-            state=self._state, load_state=self._load_state, **self.common(CHECKPOINT),
+            state=self._state, load_state=self._load_state, **self.common(CHECKPOINT, "fit"),
         )  # fmt: skip
 
-    def common(self, checkpoint: str) -> dict[str, Any]:
+    def common(self, checkpoint: str, bar: str) -> dict[str, Any]:
         """Settings of the fits of shape and texture."""
         s, count = self.settings, len(self.photos)
         return {
-            "views": count, "views_per_step": min(s.views_per_step, count), "seed": s.seed, "progress": self.progress, "every": EVERY,
+            "views": count, "views_per_step": min(s.views_per_step, count), "seed": s.seed, "progress": self.progress and bar, "every": EVERY,
             "checkpoint": None if self.folder is None else self.folder / checkpoint, "resume": self.resume,
         }  # fmt: skip
 
@@ -461,7 +461,7 @@ def _textured(mesh: Mesh, scene: _Scene) -> tuple[Mesh, Result]:
     result = fit(
         {"texture": Parameter(textured.texture, settings.color_lr, bounds=(0, 1))}, objective, scene.texture_steps,
         schedule=schedules.exponential(0.1), on_step=after, state=lambda: {"settings": scene.what}, load_state=lambda state: None,
-        **scene.common(TEXTURE_CHECKPOINT),
+        **scene.common(TEXTURE_CHECKPOINT, "texture"),
     )  # fmt: skip
     coverage = sum(renderer.texel_coverage(textured, photos.camera(k)) for k in range(len(photos)))
     write(textured.texture, fill_unseen(textured.texture, coverage > SEEN * coverage.mean()))

@@ -646,7 +646,9 @@ def test_progress_and_quiet(f32, rng, capsys):
     x, objective, _ = problem(rng)
     dr.fit({"x": x}, objective, 30)
     out, err = capsys.readouterr()
-    assert "30/30" in err and "loss=" in err and "it/s" in err and not out
+    assert err.startswith("\rfit:") and "30/30" in err and "loss=" in err and "it/s" in err and not out
+    dr.fit({"x": x}, objective, 30, progress="texture")
+    assert capsys.readouterr().err.startswith("\rtexture:")
     dr.fit({"x": x}, objective, 30, progress=False)
     assert capsys.readouterr() == ("", "")
 
