@@ -21,8 +21,8 @@ def pytest_configure(config):
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# What runs on the host, whatever the device, is tested with the CPU only.
-HOST = "checkpoint cli docs history intersections io io_cameras photos quality recording remesh report smooth subdivide".split()
+# What runs on the host, whatever the device, and what only combines kernels that have tests of their own, is tested with the CPU only.
+HOST = "checkpoint cli docs history intersections io io_cameras photos quality reconstruct recording remesh report smooth subdivide".split()
 
 
 def pytest_ignore_collect(collection_path, config):
