@@ -20,7 +20,6 @@ WAYS = {
     "vertex by vertex": {"large_steps": False},
     "vertex by vertex, a tenth of the step": {"large_steps": False, "lr": dr.Settings.lr / 10},
 }
-START = {"hull": {}, "sphere": {"start": "sphere"}}
 
 
 def colored(mesh):
@@ -65,7 +64,7 @@ def main(names, start="hull", spot=None, plane=None, arch="cpu"):
             photos, held_out = data(name, pathlib.Path(folder), spot, plane)
             for way, settings in WAYS.items():
                 began = time.perf_counter()
-                found = dr.reconstruct(photos, dr.Settings(**settings, **START[start]), held_out=held_out, progress=False)
+                found = dr.reconstruct(photos, dr.Settings(start=start, **settings), held_out=held_out, progress=False)
                 (iou, psnr), first, last = found.scores["held_out"], found.start, found.end
                 quality = f"{first.self_intersections} to {last.self_intersections} | {first.flipped_faces} to {last.flipped_faces} | {last.faces}"
                 print(f"| {name} | {way} | {iou:.3f} | {psnr:.1f} | {quality} | {time.perf_counter() - began:.0f} |", flush=True)
@@ -74,7 +73,7 @@ def main(names, start="hull", spot=None, plane=None, arch="cpu"):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=SHAPES, metavar="SHAPE", help=f"of {', '.join(SHAPES)} (default: all)")
-    parser.add_argument("--start", choices=tuple(START), default="hull", help="what the fit starts from (default: hull, as by default)")
+    parser.add_argument("--start", choices=("hull", "sphere"), default="hull", help="what the fit starts from (default: hull, as by default)")
     parser.add_argument("--spot", help="file of the mesh, if it is here already (default: it is downloaded)")
     parser.add_argument("--plane", help="folder of SoftRas's source.npy and camera.npy, if it is here already (default: it is downloaded)")
     parser.add_argument("--arch", default="cpu", choices=("cpu", "cuda", "vulkan", "metal"))

@@ -50,12 +50,12 @@ def distance(mesh, truth):
 def progress_picture(folder, camera, photo):
     """A view that was not fitted, at the start, on the way and at the end: photograph, mesh, difference."""
     renderer = dr.DeferredRenderer(antialias=4, edges=None)
-    rows = []
+    meshes = []
     snapshots = [kept for kept in dr.recording.read(folder)["snapshots"] if kept["mesh"]]
     for kept in (snapshots[0], snapshots[len(snapshots) // 8]):
-        rows.append(dr.Mesh(*dr.recording.geometry(folder, kept["mesh"])))
-    rows.append(dr.Mesh.load(folder / "mesh.obj", texture="uv"))
-    images = [dr.read(renderer(mesh, camera))[0] for mesh in rows]
+        meshes.append(dr.Mesh(*dr.recording.geometry(folder, kept["mesh"])))
+    meshes.append(dr.Mesh.load(folder / "mesh.obj", texture="uv"))
+    images = [dr.read(renderer(mesh, camera))[0] for mesh in meshes]
     return np.concatenate([np.concatenate([photo[..., :3], image[..., :3], np.abs(photo - image)[..., :3]], axis=1) for image in images])
 
 
@@ -66,10 +66,10 @@ def main(mesh="bunny", steps=400, views=24, size=256, vertices=10_000, texels=51
 
     truth = asset(mesh, texels)
     lights = [dr.AmbientLight(0.6), dr.DirectionalLight((0.4, 0.8, 0.4), 0.4)]  # which end up in the texture
-    camera = dr.DeferredRenderer(antialias=4, edges=None)
+    renderer = dr.DeferredRenderer(antialias=4, edges=None)
     for name, count, turn in (("photos", views, 0.0), ("held_out", HELD_OUT, 60.0)):
         rig = cameras(count, size, turn)
-        dr.Photos.save(folder / name, camera(truth, rig, lights), rig)  # images and transforms.json
+        dr.Photos.save(folder / name, renderer(truth, rig, lights), rig)  # images and transforms.json
 
     photos, held_out = dr.Photos.load(folder / "photos"), dr.Photos.load(folder / "held_out")
     settings = dr.Settings(steps=steps, vertices=vertices, start="sphere", texture="uv", texture_size=texels, seed=seed)

@@ -287,6 +287,7 @@ class Photos:
         if self._bounds is None:
             self._read_all()
             self._bounds = hull_bounds([self.camera(k) for k in range(len(self))], [self._store.masks[k] for k in self._indices])
+            self._bounds.center.setflags(write=False)  # it is given out again
         return self._bounds
 
     def summary(self) -> str:
