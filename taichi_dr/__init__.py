@@ -23,7 +23,7 @@ from .camera import project as project
 from .carve import visual_hull as visual_hull
 from .deferred import DeferredRenderer as DeferredRenderer
 from .diagnose import diagnose as diagnose
-from .fit_run import Parameter as Parameter
+from .fit_parameter import Parameter as Parameter
 from .fitting import fit as fit
 from .gradcheck import gradcheck as gradcheck
 from .inpaint import fill_unseen as fill_unseen

@@ -1,6 +1,5 @@
-"""What a fit consists of: parameters, steps, and the run, which is where it is and what moves it a step on."""
+"""A fit as it goes: its steps, and the run, which is where it is and what moves it a step on."""
 
-import copy
 import json
 import math
 import re
@@ -11,69 +10,16 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-import taichi as ti
 
-from . import optim, runtime, schedules
+from . import runtime, schedules
 from .arrays import Array, checked_number, empty, image_size, read, scalar, zero
 from .fit_carry import carrier, full_shape
+from .fit_parameter import JOINT, Parameter, checked_clip, is_joint, note, optimizer_of, owner_of
 from .gradients import add_term, keep_within, scale, square_sum
 from .history import History
 from .tape import Tape
 
-OPTIMIZERS = {"adam": "Adam", "sgd": "SGD", "adam_uniform": "AdamUniform", "lbfgs": "LBFGS"}  # names in optim.py
-LENGTH, NEWTONS = 1e-2, {"lbfgs": 1.0}  # of a step where no lr is given: of most, and of those that know how the loss bends
-JOINT = ("lbfgs",)  # one optimizer over all parameters; of the others each parameter has its own
 NAME = re.compile(r"[\w.\- ]{1,100}")
-UNBOUNDED = 3e38  # finite, as fast math has no infinity
-
-
-class Parameter:
-    """An array that a fit moves, with settings of its own; what is left out is as the fit has it.
-
-    Args:
-        array: of floats, with a gradient: `mesh.vertices`, or from `dr.array`.
-        lr: step length, as of the optimizer.
-        optimizer: "adam", "sgd", "adam_uniform" or "lbfgs".
-        schedule: of the step length, a function of how much is done, as in `dr.schedules`.
-        bounds: (least, most) that elements are kept in after every step; None for no bound.
-        clip: the gradient's largest norm; a longer one is shortened, but not for "lbfgs".
-        settings: more settings of the optimizer by name, such as betas or momentum.
-    """
-
-    def __init__(
-        self,
-        array: Array,
-        lr: float | None = None,
-        *,
-        optimizer: str | None = None,
-        schedule: Callable[[float], float] | None = None,
-        bounds: tuple[float | None, float | None] | None = None,
-        clip: float | None = None,
-        **settings: Any,
-    ) -> None:
-        self.array, self.lr, self.optimizer, self.schedule, self.settings = array, lr, optimizer, schedule, settings
-        self.bounds, self.clip = _checked_bounds(bounds), _checked_clip(clip)
-
-    def __repr__(self) -> str:
-        own = {"lr": self.lr, "optimizer": self.optimizer, "schedule": self.schedule and schedules.text(self.schedule), "bounds": self.bounds}
-        own |= {"clip": self.clip} | self.settings
-        shape = full_shape(self.array) if isinstance(self.array, ti.Ndarray) else type(self.array).__name__
-        return f"Parameter({', '.join([str(shape), *(f'{key}={value!r}' for key, value in own.items() if value is not None)])})"
-
-    def _completed(self, name: str, lr: float | None, optimizer: str, schedule: Callable[[float], float]) -> "Parameter":
-        out = self._with(name, self.array)
-        out.optimizer, out.schedule = self.optimizer or optimizer, self.schedule or schedule
-        given = lr if self.lr is None else self.lr
-        out.lr = NEWTONS.get(out.optimizer, LENGTH) if given is None else given
-        return out
-
-    def _with(self, name: str, array: Any) -> "Parameter":
-        if not isinstance(array, ti.Ndarray) or array.grad is None:
-            came = "one without" if isinstance(array, ti.Ndarray) else type(array).__name__
-            raise ValueError(f"parameters[{name!r}]: expected a Taichi array with a gradient, got {came}; make it with dr.array of floats")
-        out = copy.copy(self)
-        out.array = array
-        return out
 
 
 class Step:
@@ -189,7 +135,7 @@ class Run:
         for name in parameters:
             _check_name("parameters", name)
         given = {name: x if isinstance(x, Parameter) else Parameter(x) for name, x in parameters.items()}
-        self.parameters = {name: p._completed(name, lr, optimizer, schedule) for name, p in given.items()}
+        self.parameters = {name: p.completed(name, lr, optimizer, schedule) for name, p in given.items()}
         owners: dict[int, str] = {}
         for name, p in self.parameters.items():
             if owners.setdefault(id(p.array), name) != name:
@@ -200,7 +146,7 @@ class Run:
         if views_per_step is not None and views_per_step > (views or 0):
             raise ValueError(f"views_per_step: expected at most views, {views}, got {views_per_step}")
         self.shuffled = views_per_step is not None
-        self.clip, self.patience = _checked_clip(clip), None if patience is None else checked_count("patience", patience)
+        self.clip, self.patience = checked_clip(clip), None if patience is None else checked_count("patience", patience)
         self.blur_at = _blur(blur)
         self.made, self.ended, self.seconds = 0, "", 0.0
         self.pending = False  # whether on_step has still to be called for the last step
@@ -314,12 +260,12 @@ class Run:
     def move(self, step: Step, objective: Callable[[Step], Any]) -> None:
         """Clip, step, and keep within bounds."""
         self._shorten(step.values["gradient"])
-        for owner in sorted(self.optimizers, key=_is_joint):  # those that evaluate the loss again come last
+        for owner in sorted(self.optimizers, key=is_joint):  # those that evaluate the loss again come last
             names, optimizer = self.optimizers[owner]
             for name, group in zip(names, optimizer.groups, strict=True):
                 p = self.parameters[name]
                 group["lr"] = step.values[f"lr.{name}"] = p.lr * p.schedule(step.done)
-            if _is_joint(owner):
+            if is_joint(owner):
                 optimizer.step(self._losses(step, objective))
             else:
                 optimizer.step()
@@ -387,11 +333,11 @@ class Run:
                 f"carry: expected None for {p.optimizer}, which remembers how the loss bends over all parameters together, "
                 f"got {type(carry).__name__}; leave it out, and it starts anew"
             )
-        new = p._with(name, array)
+        new = p.on(name, array)
         for other, q in self.parameters.items():
             if other != name and q.array is array:
                 raise ValueError(f"array: expected one of its own for {name!r}, got that of {other!r}; give every array once")
-        owner = _owner(name, p)
+        owner = owner_of(name, p)
         before = self.optimizers[owner][1].state_dict()
         names, optimizer = self._new_optimizers({**self.parameters, name: new}, only=owner)[owner]
         if carry is not None:
@@ -407,40 +353,8 @@ class Run:
         """Names of parameters and their optimizer, by the name of what owns it."""
         owned: dict[str, dict[str, Parameter]] = {}
         for name, p in parameters.items():
-            owned.setdefault(_owner(name, p), {})[name] = p
-        return {owner: (list(each), _optimizer(each)) for owner, each in owned.items() if only in (None, owner)}
-
-
-def _optimizer(parameters: Mapping[str, Parameter]) -> Any:
-    """One over all of these, each in a group of its own."""
-    chosen = next(iter(parameters.values())).optimizer or ""
-    kind = getattr(optim, OPTIMIZERS.get(chosen, ""), None)
-    if kind is None:
-        known = ", ".join(name for name, kind in OPTIMIZERS.items() if hasattr(optim, kind))
-        raise ValueError(f"optimizer: expected one of {known}, got {chosen!r}")
-    shared: dict[str, Any] = {}
-    for name, p in parameters.items():
-        for key in p.settings.keys() & set(kind.shared):
-            if shared.setdefault(key, p.settings[key]) != p.settings[key]:
-                raise ValueError(
-                    f"parameters[{name!r}]: expected {key} {shared[key]!r}, as another has it, got {p.settings[key]!r}; "
-                    f"{chosen} is one for all its parameters, so give {key} once"
-                )
-    own = [{key: value for key, value in p.settings.items() if key not in kind.shared} for p in parameters.values()]
-    groups = [{"params": [p.array], "lr": p.lr, **settings} for p, settings in zip(parameters.values(), own, strict=True)]
-    try:
-        return kind(groups, **shared)
-    except ValueError as error:
-        note(error, f"of parameters {', '.join(map(repr, parameters))}")
-        raise
-
-
-def _owner(name: str, p: Parameter) -> str:
-    return f"all.{p.optimizer}" if p.optimizer in JOINT else f"one.{name}"
-
-
-def _is_joint(owner: str) -> bool:
-    return owner.startswith("all.")
+            owned.setdefault(owner_of(name, p), {})[name] = p
+        return {owner: (list(each), optimizer_of(each)) for owner, each in owned.items() if only in (None, owner)}
 
 
 def _mean(losses: list[float]) -> float:
@@ -457,13 +371,6 @@ def noted(function: Callable[[Step], Any], step: Step) -> Any:
         raise
 
 
-def note(error: BaseException, text: str) -> None:
-    if hasattr(error, "add_note"):
-        error.add_note(text)
-    elif error.args and isinstance(error.args[0], str):  # Python 3.10
-        error.args = (f"{error.args[0]} ({text})", *error.args[1:])
-
-
 # --- Checks -----------------------------------------------------------------------------------------------------------
 
 
@@ -476,27 +383,6 @@ def checked_count(name: str, value: Any, least: int = 1) -> int:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
     return int(value)
-
-
-def _checked_clip(clip: Any) -> float | None:
-    if clip is None:
-        return None
-    if not checked_number("clip", clip) > 0:
-        raise ValueError(f"clip: expected a positive number, the largest norm of a gradient, or None, got {clip!r}")
-    return float(clip)
-
-
-def _checked_bounds(bounds: Any) -> tuple[float, float] | None:
-    if bounds is None:
-        return None
-    try:
-        least, most = bounds
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"bounds: expected (least, most), got {bounds!r}") from error
-    low, high = -UNBOUNDED if least is None else checked_number("bounds", least), UNBOUNDED if most is None else checked_number("bounds", most)
-    if low > high:
-        raise ValueError(f"bounds: expected the least before the most, got {bounds!r}")
-    return low, high
 
 
 def _blur(blur: Any) -> Callable[[float], float] | None:

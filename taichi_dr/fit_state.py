@@ -10,7 +10,8 @@ import taichi as ti
 
 from .arrays import read, write
 from .checkpoint import Checkpoint, remove_parts, save
-from .fit_run import Run, checked_count, note
+from .fit_parameter import note
+from .fit_run import Run, checked_count
 from .history import History
 
 FORMAT = 2  # of what is in it

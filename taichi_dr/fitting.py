@@ -13,7 +13,8 @@ import numpy as np
 from . import schedules
 from .arrays import Array
 from .fit_carry import full_shape
-from .fit_run import Parameter, Run, Step, noted
+from .fit_parameter import Parameter
+from .fit_run import Run, Step, noted
 from .fit_state import Saving
 from .history import History
 

@@ -17,7 +17,8 @@ from .arrays import Array, array, read, unrecorded, write
 from .carve import visual_hull
 from .checkpoint import Checkpoint
 from .deferred import DeferredRenderer
-from .fit_run import Parameter, Step
+from .fit_parameter import Parameter
+from .fit_run import Step
 from .fitting import Result, fit
 from .frame import EYE
 from .hull import Bounds, frames_of

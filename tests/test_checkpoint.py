@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 import taichi_dr as dr
 from taichi_dr import checkpoint, optim
 from taichi_dr.checkpoint import Checkpoint
-from taichi_dr.fit_run import OPTIMIZERS
+from taichi_dr.fit_parameter import OPTIMIZERS
 
 KINDS = [name for name, kind in OPTIMIZERS.items() if hasattr(optim, kind)]
 FUZZ = settings(max_examples=int(os.environ.get("FUZZ", 60)), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

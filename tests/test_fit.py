@@ -11,7 +11,7 @@ from scipy import sparse
 
 import taichi_dr as dr
 from taichi_dr import gradients, optim
-from taichi_dr.fit_run import OPTIMIZERS
+from taichi_dr.fit_parameter import OPTIMIZERS
 from taichi_dr.history import History
 from taichi_dr.launch import kernel
 from taichi_dr.lbfgs import LBFGS
